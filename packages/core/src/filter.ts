@@ -1,0 +1,142 @@
+/**
+ * The metadata filter: JSON containment, AND over fields, strict JSON types (ruling 6, contract 30).
+ * `match` is the reference; `terms` is how stores answer the same question from an index. Pure.
+ */
+
+import { DocyardError } from "./errors.ts";
+import type { JsonObject, JsonValue } from "./json.ts";
+import { isJsonObject } from "./json.ts";
+
+/** An object that must be contained in an artifact's metadata; `{}` matches everything. */
+export type Filter = JsonObject;
+
+/** Deepest nesting of metadata and filters: far beyond real use, far below any stack. */
+export const METADATA_DEPTH_MAX = 32;
+/** Most values (scalars, objects and arrays) in one metadata document: each is one entry of the index. */
+export const METADATA_VALUES_MAX = 1_000;
+/** Most UTF-8 bytes of metadata as JSON. */
+export const METADATA_BYTES_MAX = 65_536;
+/** Most values in one filter: each is one index walk. */
+export const FILTER_VALUES_MAX = 32;
+/** Longest indexed value, in UTF-16 units of its JSON text; longer ones are indexed by their beginning. */
+const TERM_VALUE_MAX = 128;
+
+/**
+ * Whether `metadata` contains `filter`:
+ * - objects: every key of the filter is there and its value is contained;
+ * - arrays: every element of the filter is contained in some element (order and repeats do not matter);
+ * - scalars: same JSON type and equal value (`"5"` is not `5`).
+ */
+export function match(metadata: JsonValue, filter: JsonValue): boolean {
+  if (Array.isArray(filter)) {
+    return (
+      Array.isArray(metadata) &&
+      filter.every((wanted: JsonValue) => metadata.some((found: JsonValue) => match(found, wanted)))
+    );
+  }
+  if (isJsonObject(filter)) {
+    return (
+      isJsonObject(metadata) &&
+      Object.keys(filter).every((key) => Object.hasOwn(metadata, key) && match(metadata[key]!, filter[key]!))
+    );
+  }
+  return metadata === filter;
+}
+
+/** One entry of the index: where a value stands and what it is, both as unambiguous text without NUL. */
+export interface Term {
+  /** JSON strings joined by dots, `[]` for "any element": `"address"."city"`, `"tags"[]`. */
+  readonly path: string;
+  /** A scalar as JSON text (cut at a fixed length), `{` for an object, `[` for an array. */
+  readonly value: string;
+}
+
+/**
+ * Every distinct term of a document but for the root. A document that matches a filter has all of the filter's
+ * terms; the other direction holds when `isExact(filter)`.
+ * JSON text keeps types apart and escapes NUL and unpaired surrogates, which databases would refuse or alter.
+ */
+export function terms(document: JsonObject): Term[] {
+  const found = new Map<string, Term>();
+  const add = (path: string, value: string): void => {
+    const term = { path, value: value.slice(0, TERM_VALUE_MAX) };
+    found.set(`${term.path}\n${term.value}`, term);
+  };
+  const walk = (value: JsonValue, path: string): void => {
+    if (Array.isArray(value)) {
+      add(path, "[");
+      for (const element of value as readonly JsonValue[]) walk(element, `${path}[]`);
+    } else if (isJsonObject(value)) {
+      if (path !== "") add(path, "{");
+      for (const [key, member] of Object.entries(value)) {
+        walk(member, path === "" ? JSON.stringify(key) : `${path}.${JSON.stringify(key)}`);
+      }
+    } else {
+      add(path, JSON.stringify(value));
+    }
+  };
+  walk(document, "");
+  return [...found.values()];
+}
+
+/**
+ * Whether having all of the filter's terms is enough to match it. Not so with arrays (which element?) and with
+ * values longer than a term holds; then a store checks its candidates with `match`.
+ */
+export function isExact(filter: JsonValue): boolean {
+  if (Array.isArray(filter)) return false;
+  if (isJsonObject(filter)) return Object.values(filter).every(isExact);
+  return JSON.stringify(filter).length < TERM_VALUE_MAX;
+}
+
+/**
+ * The filter in a `metadata=` query value. A value that is no JSON is read once more inside braces: curl without `-g`
+ * removes them (contract 1D).
+ * @throws DocyardError `invalid_argument`
+ */
+export function parseFilter(text: string): Filter {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    try {
+      value = JSON.parse(`{${text}}`);
+    } catch {
+      value = undefined;
+    }
+  }
+  if (!isJsonObject(value)) {
+    throw new DocyardError(
+      "invalid_argument",
+      'metadata must be a JSON object, for example {"patientId":"12345"}',
+    );
+  }
+  const fault = shapeFault(value, "metadata", FILTER_VALUES_MAX);
+  if (fault !== null) throw new DocyardError("invalid_argument", fault);
+  return value;
+}
+
+/** Why this metadata is refused, or null: too deep, too many values, too large. */
+export function metadataFault(metadata: JsonObject): string | null {
+  const fault = shapeFault(metadata, "metadata", METADATA_VALUES_MAX);
+  if (fault !== null) return fault;
+  const bytes = new TextEncoder().encode(JSON.stringify(metadata)).length;
+  return bytes > METADATA_BYTES_MAX ? `metadata must be at most ${METADATA_BYTES_MAX} bytes of JSON` : null;
+}
+
+/** Walks breadth first, so that no nesting, however deep, can exhaust the stack. */
+function shapeFault(document: JsonObject, name: string, valuesMax: number): string | null {
+  let level: JsonValue[] = [document];
+  let values = 0;
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > METADATA_DEPTH_MAX) {
+      return `${name} must not be nested deeper than ${METADATA_DEPTH_MAX}`;
+    }
+    values += level.length;
+    if (values - 1 > valuesMax) return `${name} must have at most ${valuesMax} values`;
+    level = level.flatMap((value) =>
+      typeof value === "object" && value !== null ? Object.values(value) : [],
+    );
+  }
+  return null;
+}

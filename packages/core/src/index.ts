@@ -1,0 +1,10 @@
+/** The public names of @docyard/core, one explicit list. */
+
+export * from "./errors.ts";
+export * from "./json.ts";
+export * from "./artifact.ts";
+export * from "./access.ts";
+export * from "./filter.ts";
+export * from "./page.ts";
+export * from "./id.ts";
+export type * from "./ports.ts";

@@ -1,0 +1,31 @@
+import { defineConfig } from "vitest/config";
+
+/** Tests read the sources of every package, so nothing has to be built before them. */
+const conditions = ["docyard-src"];
+
+const project = (name: string, test: object = {}) => ({
+  resolve: { conditions },
+  ssr: { resolve: { conditions: [...conditions, "node", "import", "default"] } },
+  test: {
+    name,
+    include: [`tests/${name}/**/*.test.ts`],
+    environment: "node" as const,
+    pool: "threads" as const,
+    isolate: false,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    ...test,
+  },
+});
+
+export default defineConfig({
+  test: {
+    projects: [
+      project("core"),
+      project("adapters"),
+      project("http"),
+      // Real processes, signals and files: one file at a time, each in a process of its own.
+      project("e2e", { pool: "forks", isolate: true, fileParallelism: false, testTimeout: 180_000 }),
+    ],
+  },
+});
