@@ -59,12 +59,14 @@ export interface Artifact {
   readonly failure: Failure | null;
   /** The upload session; null where nothing is uploaded by the client. */
   readonly uploadId: string | null;
-  /** Where the client's signed PUT lands, until `complete` moves the bytes; null where nothing is uploaded. */
+  /** Where the client's signed PUT lands, until `complete` takes the bytes; null where nothing is uploaded. */
   readonly stagingKey: string | null;
   /** This artifact's own place for bytes. Shown on the wire, never accepted as authority (contract 41). */
   readonly storageKey: string;
-  /** Where the verified bytes are: `storageKey`, or another artifact's when they share content. Null until completed. */
+  /** Where the verified bytes are: a key below `storageKey`, or below another artifact's. Null until completed. */
   readonly blobKey: string | null;
+  /** Whether `blobKey` is another artifact's: equal content is stored once per dock, whichever face it came by. */
+  readonly sharesBlob: boolean;
   /** On a tombstone: the artifact that already held the same content. */
   readonly duplicateOf: string | null;
   /** How many times a worker has begun. */
@@ -91,6 +93,7 @@ export type ArtifactChange = Partial<
     | "durationMs"
     | "failure"
     | "blobKey"
+    | "sharesBlob"
     | "duplicateOf"
     | "attempts"
     | "dueAt"

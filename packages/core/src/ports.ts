@@ -78,7 +78,7 @@ export interface ArtifactStore {
    *
    * Two rules are unique indexes here, and are what makes dedup safe under any race:
    * - at most one `upload_completed` row of the machine face per (dock, digest);
-   * - at most one `upload_completed` row per (dock, digest) whose `blobKey` is its own `storageKey`.
+   * - at most one `upload_completed` row per (dock, digest), of whatever face, with `sharesBlob` false.
    * @throws DocyardError `already_exists` if the change would break either; nothing was changed.
    */
   update(id: string, version: number, change: ArtifactChange, event: NewEvent): Promise<Artifact | null>;
@@ -88,7 +88,7 @@ export interface ArtifactStore {
 
   /**
    * The completed row of this dock that holds these verified bytes, or null: of this face when one is named, else of
-   * any. Where several qualify, one that keeps the bytes under its own key is preferred.
+   * any. Where several qualify, one with `sharesBlob` false is preferred.
    */
   findByDigest(dockId: string, digest: string, face?: Face): Promise<Artifact | null>;
 
@@ -241,11 +241,12 @@ export interface BlobStore {
   ): Promise<{ readonly size: number; readonly digest: string } | null>;
 
   /**
-   * Afterwards `to` durably has the bytes that `from` had, whatever is PUT to `from` later. Repeating it after success
-   * is success, as long as `to` exists.
-   * @throws DocyardError `not_found` when neither exists.
+   * Durably puts what is at `from` at this moment under `to` as well, and says what `to` then holds; null when nothing
+   * is at `from`. `to` is a fresh key that no one else writes. Nothing sent to `from` later, or at the same time, can
+   * change `to`: a half-replaced `from` yields either its old or its new bytes, with the digest of just those. On a
+   * disk this is a hard link, on S3 a server-side copy: no byte passes through this process.
    */
-  move(from: string, to: string): Promise<void>;
+  copy(from: string, to: string): Promise<BlobInfo | null>;
 
   /** Removes the bytes; a missing key is success. */
   delete(key: string): Promise<void>;
