@@ -241,12 +241,12 @@ export interface BlobStore {
   ): Promise<{ readonly size: number; readonly digest: string } | null>;
 
   /**
-   * Durably puts what is at `from` at this moment under `to` as well, and says what `to` then holds; null when nothing
-   * is at `from`. `to` is a fresh key that no one else writes. Nothing sent to `from` later, or at the same time, can
-   * change `to`: a half-replaced `from` yields either its old or its new bytes, with the digest of just those. On a
-   * disk this is a hard link, on S3 a server-side copy: no byte passes through this process.
+   * Durably puts what is at `from` under `to` as well, if it is still the blob that `stat` said it is. Resolves to true
+   * when `to` holds exactly these bytes (also when it did before: `to` names its content, whoever writes it writes the
+   * same), false when `from` is gone or holds something else by now. Nothing sent to `from` later, or at the same
+   * time, can change `to`. On a disk this is a hard link, on S3 a server-side copy: no byte passes through here.
    */
-  copy(from: string, to: string): Promise<BlobInfo | null>;
+  copy(from: string, to: string, expected: { readonly size: number; readonly digest: string }): Promise<boolean>;
 
   /** Removes the bytes; a missing key is success. */
   delete(key: string): Promise<void>;
