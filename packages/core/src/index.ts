@@ -8,3 +8,5 @@ export * from "./filter.ts";
 export * from "./page.ts";
 export * from "./id.ts";
 export type * from "./ports.ts";
+export * from "./docyard.ts";
+export * from "./provision.ts";

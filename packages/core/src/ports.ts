@@ -246,7 +246,11 @@ export interface BlobStore {
    * same), false when `from` is gone or holds something else by now. Nothing sent to `from` later, or at the same
    * time, can change `to`. On a disk this is a hard link, on S3 a server-side copy: no byte passes through here.
    */
-  copy(from: string, to: string, expected: { readonly size: number; readonly digest: string }): Promise<boolean>;
+  copy(
+    from: string,
+    to: string,
+    expected: { readonly size: number; readonly digest: string },
+  ): Promise<boolean>;
 
   /** Removes the bytes; a missing key is success. */
   delete(key: string): Promise<void>;

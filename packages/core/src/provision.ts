@@ -1,0 +1,295 @@
+/**
+ * Provisioning: organisations, docks, machine clients, Studio keys and the server's own keys, made by operators and on
+ * the first start. Secrets leave here once, in the return value; the store only ever sees their digests.
+ */
+
+import type { ApiKey, Dock, MachineClient, Organization, Scope, ServerKey } from "./access.ts";
+import { digestSecret, isDockId, isScope, SCOPES } from "./access.ts";
+import { DocyardError, isDocyardError } from "./errors.ts";
+import type { IdSource } from "./id.ts";
+import { createIdSource, newSecret } from "./id.ts";
+import type { AccountStore } from "./ports.ts";
+
+/** The dock, and the organisation it belongs to, that the first start makes. */
+export const FIRST_DOCK_ID = "dock_default";
+export const FIRST_ORGANIZATION_ID = "org_default";
+
+/** Longest name of anything provisioned, in characters. */
+const NAME_LENGTH_MAX = 200;
+
+export interface NewClient {
+  readonly name: string;
+  /** Bound to this dock; absent: every dock of the organisation. */
+  readonly dockId?: string;
+  /** Needed when there is no dock to tell it by and more than one organisation. */
+  readonly organizationId?: string;
+  /** Default: all. */
+  readonly scopes?: readonly string[];
+}
+
+export interface ClientWithSecret {
+  readonly client: MachineClient;
+  /** `dys_live_…`, shown once. */
+  readonly clientSecret: string;
+}
+
+export interface KeyWithSecret {
+  readonly key: ApiKey;
+  /** `dk_live_…`, shown once. */
+  readonly apiKey: string;
+}
+
+export interface FirstRun extends ClientWithSecret, KeyWithSecret {
+  readonly organization: Organization;
+  readonly dock: Dock;
+}
+
+/** Every method rejects with `invalid_argument` for a bad name, id or scope and `not_found` for what does not exist. */
+export interface Provisioning {
+  createOrganization(name: string): Promise<Organization>;
+  /**
+   * @param id `dock_…` or any slug; @param organizationId may be left out while there is only one organisation.
+   * @throws DocyardError `already_exists`
+   */
+  createDock(
+    id: string,
+    options?: { readonly name?: string; readonly organizationId?: string },
+  ): Promise<Dock>;
+  createClient(input: NewClient): Promise<ClientWithSecret>;
+  /** Takes effect at once: tokens of the client stop working with the next request. */
+  disableClient(id: string): Promise<MachineClient>;
+  /** A new secret; the old one stops at once, tokens already issued go on until they expire. */
+  rotateClient(id: string): Promise<ClientWithSecret>;
+  createKey(input: { readonly name: string; readonly dockId: string }): Promise<KeyWithSecret>;
+  /**
+   * On a store without organisations: makes one with a dock, a client and a key, and returns them with their secrets.
+   * Null on a store that is in use, and for all but one of several servers that start at once.
+   */
+  firstRun(): Promise<FirstRun | null>;
+  /** All keys of a purpose, newest first; makes the first one where there is none, one for all replicas. */
+  serverKeys(purpose: ServerKey["purpose"]): Promise<readonly [ServerKey, ...ServerKey[]]>;
+}
+
+export function createProvisioning(
+  accounts: AccountStore,
+  options: { readonly now?: () => number; readonly ids?: IdSource } = {},
+): Provisioning {
+  const { now = Date.now } = options;
+  const ids = options.ids ?? createIdSource(now);
+
+  const newOrganization = (name: string, id = ids.ulid("org")): Organization => ({
+    kind: "organization",
+    id,
+    name: checkName(name),
+    createdAt: now(),
+  });
+
+  const newDock = (id: string, organizationId: string, name = id): Dock => {
+    if (!isDockId(id)) {
+      throw new DocyardError(
+        "invalid_argument",
+        "A dock id has 1 to 64 letters, digits, _ or -, and begins with a letter or digit",
+      );
+    }
+    return { kind: "dock", id, organizationId, name: checkName(name), createdAt: now() };
+  };
+
+  const newClient = async (
+    name: string,
+    organizationId: string,
+    dockId: string | null,
+    scopes: readonly Scope[],
+  ): Promise<ClientWithSecret> => {
+    const clientSecret = newSecret("dys_live_");
+    const client: MachineClient = {
+      kind: "client",
+      id: ids.ulid("mc"),
+      clientId: `dyc_${slug(name)}_${newSecret("").slice(0, 10).toLowerCase()}`,
+      secretDigest: await digestSecret(clientSecret),
+      name: checkName(name),
+      scopes,
+      dockId,
+      organizationId,
+      isActive: true,
+      createdAt: now(),
+    };
+    return { client, clientSecret };
+  };
+
+  const newKey = async (name: string, dock: Dock): Promise<KeyWithSecret> => {
+    const apiKey = newSecret("dk_live_");
+    const key: ApiKey = {
+      kind: "key",
+      id: ids.ulid("key"),
+      secretDigest: await digestSecret(apiKey),
+      name: checkName(name),
+      dockId: dock.id,
+      organizationId: dock.organizationId,
+      isActive: true,
+      createdAt: now(),
+    };
+    return { key, apiKey };
+  };
+
+  const findDock = async (id: string): Promise<Dock> => {
+    const dock = await accounts.find("dock", { id });
+    if (dock === null) throw new DocyardError("not_found", `Dock ${id} not found`);
+    return dock;
+  };
+
+  const findOrganizationId = async (id: string | undefined): Promise<string> => {
+    const all = await accounts.list("organization");
+    const found = id === undefined && all.length === 1 ? all[0] : all.find((one) => one.id === id);
+    if (found !== undefined) return found.id;
+    if (id !== undefined) throw new DocyardError("not_found", `Organization ${id} not found`);
+    throw new DocyardError(
+      "invalid_argument",
+      all.length === 0
+        ? "There is no organization yet: create one first"
+        : "There are several organizations: name one",
+    );
+  };
+
+  /** By `mc_…` or by `dyc_…`: operators have either at hand. */
+  const findClient = async (id: string): Promise<MachineClient> => {
+    const client = (await accounts.find("client", { id })) ?? (await accounts.find("client", { handle: id }));
+    if (client === null) throw new DocyardError("not_found", `Client ${id} not found`);
+    return client;
+  };
+
+  const changeClient = async (id: string, change: Partial<MachineClient>): Promise<MachineClient> => {
+    const client = await accounts.update("client", (await findClient(id)).id, change);
+    if (client === null) throw new DocyardError("not_found", `Client ${id} not found`);
+    return client;
+  };
+
+  return {
+    async createOrganization(name) {
+      const organization = newOrganization(name);
+      await accounts.insert([organization]);
+      return organization;
+    },
+
+    async createDock(id, { name, organizationId } = {}) {
+      const dock = newDock(id, await findOrganizationId(organizationId), name);
+      try {
+        await accounts.insert([dock]);
+      } catch (error) {
+        if (isDocyardError(error, "already_exists")) {
+          throw new DocyardError("already_exists", `Dock ${id} already exists`);
+        }
+        throw error;
+      }
+      return dock;
+    },
+
+    async createClient({ name, dockId, organizationId, scopes = SCOPES }) {
+      const unknown = scopes.filter((scope) => !isScope(scope));
+      if (unknown.length > 0 || scopes.length === 0) {
+        throw new DocyardError(
+          "invalid_argument",
+          `Unknown scope ${unknown.join(" ")}: choose from ${SCOPES.join(" ")}`,
+        );
+      }
+      const dock = dockId === undefined ? null : await findDock(dockId);
+      if (dock !== null && organizationId !== undefined && dock.organizationId !== organizationId) {
+        throw new DocyardError("invalid_argument", `Dock ${dock.id} belongs to another organization`);
+      }
+      const made = await newClient(
+        name,
+        dock?.organizationId ?? (await findOrganizationId(organizationId)),
+        dock?.id ?? null,
+        scopes.filter(isScope),
+      );
+      await accounts.insert([made.client]);
+      return made;
+    },
+
+    disableClient: (id) => changeClient(id, { isActive: false }),
+
+    async rotateClient(id) {
+      const clientSecret = newSecret("dys_live_");
+      const client = await changeClient(id, { secretDigest: await digestSecret(clientSecret) });
+      return { client, clientSecret };
+    },
+
+    async createKey({ name, dockId }) {
+      const made = await newKey(name, await findDock(dockId));
+      await accounts.insert([made.key]);
+      return made;
+    },
+
+    async firstRun() {
+      if ((await accounts.list("organization")).length > 0) return null;
+      const organization = newOrganization("Default organization", FIRST_ORGANIZATION_ID);
+      const dock = newDock(FIRST_DOCK_ID, organization.id, "Default dock");
+      const client = await newClient("first client", organization.id, dock.id, SCOPES);
+      const key = await newKey("first key", dock);
+      try {
+        await accounts.insert([organization, dock, client.client, key.key]);
+      } catch (error) {
+        // The ids are fixed: of several servers that start at once, one inserts them.
+        if (isDocyardError(error, "already_exists")) return null;
+        throw error;
+      }
+      return { organization, dock, ...client, ...key };
+    },
+
+    async serverKeys(purpose) {
+      const stored = async (): Promise<ServerKey[]> =>
+        (await accounts.list("serverKey")).filter((key) => key.purpose === purpose).toReversed();
+      let keys = await stored();
+      if (keys.length === 0) {
+        try {
+          await accounts.insert([await newServerKey(purpose, now())]);
+        } catch (error) {
+          if (!isDocyardError(error, "already_exists")) throw error;
+        }
+        keys = await stored();
+      }
+      const [first, ...rest] = keys;
+      if (first === undefined) throw new Error(`the store lost its ${purpose} key`);
+      return [first, ...rest];
+    },
+  };
+}
+
+/** The first key of a purpose has a fixed id, so that replicas which start at once agree on one. */
+async function newServerKey(purpose: ServerKey["purpose"], createdAt: number): Promise<ServerKey> {
+  const secret =
+    purpose === "token" ? await newSigningJwk() : base64url(crypto.getRandomValues(new Uint8Array(32)));
+  return { kind: "serverKey", id: `${purpose}-1`, purpose, secret, createdAt };
+}
+
+/** An Ed25519 private key as JWK text (RFC 8037). */
+async function newSigningJwk(): Promise<string> {
+  const pair = await crypto.subtle.generateKey("Ed25519", true, ["sign", "verify"]);
+  if (!("privateKey" in pair)) throw new Error("Ed25519 did not make a key pair");
+  return JSON.stringify(await crypto.subtle.exportKey("jwk", pair.privateKey));
+}
+
+function base64url(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}
+
+function checkName(name: string): string {
+  if (name.trim().length === 0 || name.length > NAME_LENGTH_MAX || /\p{Cc}/u.test(name)) {
+    throw new DocyardError(
+      "invalid_argument",
+      `A name has 1 to ${NAME_LENGTH_MAX} characters and no control characters`,
+    );
+  }
+  return name;
+}
+
+/** The readable part of a client id. */
+function slug(name: string): string {
+  const text = name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "_")
+    .replaceAll(/^_+|_+$/g, "");
+  return text.slice(0, 24) || "client";
+}
