@@ -75,6 +75,7 @@ export interface ArtifactStore {
   /**
    * Applies the change if the row still has this version, adds one to the version, appends the event, and resolves to
    * the new row. Null if the row is missing or its version differs: nothing was changed and no event written.
+   * `event` is null only where there is nothing to tell a reader of the log: a worker renews its lease.
    *
    * Two rules are unique indexes here, and are what makes dedup safe under any race:
    * - at most one `upload_completed` row of the machine face per (dock, digest);
