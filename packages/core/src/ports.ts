@@ -82,7 +82,12 @@ export interface ArtifactStore {
    * - at most one `upload_completed` row per (dock, digest), of whatever face, with `sharesBlob` false.
    * @throws DocyardError `already_exists` if the change would break either; nothing was changed.
    */
-  update(id: string, version: number, change: ArtifactChange, event: NewEvent): Promise<Artifact | null>;
+  update(
+    id: string,
+    version: number,
+    change: ArtifactChange,
+    event: NewEvent | null,
+  ): Promise<Artifact | null>;
 
   /** One page of a dock. Rows committed before the call are seen; the page and its total are of one moment. */
   find(query: FindQuery): Promise<Found>;

@@ -1,0 +1,160 @@
+/**
+ * What every use case works with: the ports, the settings, time and identity, and the few rules that all of them share.
+ * Internal to core; `docyard.ts` makes it once.
+ */
+
+import type { Artifact, EventType, NewEvent } from "./artifact.ts";
+import { DocyardError } from "./errors.ts";
+import type { IdSource } from "./id.ts";
+import type { JsonObject } from "./json.ts";
+import type {
+  AccountStore,
+  ArtifactStore,
+  BlobStore,
+  LimitRule,
+  Queue,
+  RateLimit,
+  SignedUrl,
+} from "./ports.ts";
+import type { Principal } from "./access.ts";
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+
+export interface Settings {
+  /** Largest artifact in bytes, declared or real (ruling 4). Default 5 GiB, the single-PUT limit of S3. */
+  readonly sizeMax: number;
+  /** How long an upload may stay unfinished (ruling 14). Default 24 h. */
+  readonly uploadWindowMs: number;
+  /** Life of signed URLs, counted from the request (ruling 7). Default 1 h. */
+  readonly urlTtlMs: number;
+  /** How long the bytes of a dead row stay. At least `urlTtlMs`, so that no signed URL can still write them. Default 1 h. */
+  readonly graceMs: number;
+  /** Per machine client (ruling 8); `max` 0 switches a limit off. */
+  readonly limits: {
+    /** Default 100 a minute. */
+    readonly list: LimitRule;
+    /** Counted when a download URL is used. Default 1000 an hour. */
+    readonly download: LimitRule;
+    /** Tokens issued. Default 10 a minute. */
+    readonly token: LimitRule;
+  };
+}
+
+export const DEFAULT_SETTINGS: Settings = {
+  sizeMax: 5 * 1024 ** 3,
+  uploadWindowMs: DAY_MS,
+  urlTtlMs: HOUR_MS,
+  graceMs: HOUR_MS,
+  limits: {
+    list: { max: 100, windowMs: MINUTE_MS },
+    download: { max: 1_000, windowMs: HOUR_MS },
+    token: { max: 10, windowMs: MINUTE_MS },
+  },
+};
+
+export interface Context {
+  readonly artifacts: ArtifactStore;
+  readonly accounts: AccountStore;
+  readonly blobs: BlobStore;
+  readonly queue: Queue;
+  readonly limit: RateLimit;
+  readonly settings: Settings;
+  readonly ids: IdSource;
+  /** Milliseconds since 1970 UTC. */
+  readonly now: () => number;
+}
+
+/** Uploads and a worker's unfinished bytes live below this; what is final lives below `docks/`. */
+export const STAGING_PREFIX = "incoming/";
+
+/** A guarded write that keeps missing means that something else keeps winning: more than a few rounds is a bug. */
+export const ROUNDS_MAX = 8;
+
+export function newEvent(
+  { now }: Context,
+  type: EventType,
+  by: string | null,
+  data: JsonObject = {},
+): NewEvent {
+  return { type, at: now(), by, data };
+}
+
+const LIMIT_NOUNS: Record<keyof Settings["limits"], string> = {
+  list: "list requests",
+  download: "downloads",
+  token: "tokens",
+};
+
+/** @throws DocyardError `resource_exhausted` when this principal has used the limit up. */
+export async function takeLimit(
+  { limit, settings }: Context,
+  name: keyof Settings["limits"],
+  principalId: string,
+): Promise<void> {
+  const rule = settings.limits[name];
+  if (rule.max === 0) return;
+  const taken = await limit.take(`${name}:${principalId}`, rule);
+  if (taken.allowed) return;
+  throw new DocyardError(
+    "resource_exhausted",
+    `Rate limit exceeded: ${rule.max} ${LIMIT_NOUNS[name]} per ${windowName(rule.windowMs)}`,
+    { retryAfterMs: taken.retryAfterMs },
+  );
+}
+
+function windowName(ms: number): string {
+  if (ms === DAY_MS) return "day";
+  if (ms === HOUR_MS) return "hour";
+  if (ms === MINUTE_MS) return "minute";
+  return `${ms / 1_000} seconds`;
+}
+
+/** A URL for the bytes of a completed artifact, null for any other (ruling 7: valid from this request on). */
+export async function signDownload(
+  { blobs, settings, now }: Context,
+  artifact: Artifact,
+  principal: Principal,
+): Promise<SignedUrl | null> {
+  const { status, blobKey, size, digest } = artifact;
+  if (status !== "upload_completed" || blobKey === null || size === null || digest === null) return null;
+  return blobs.signGet(blobKey, {
+    expiresAt: now() + settings.urlTtlMs,
+    filename: artifact.filename,
+    contentType: artifact.contentType,
+    size,
+    digest,
+    artifactId: artifact.id,
+    principalId: principal.id,
+  });
+}
+
+/** Final keys name their content: whoever writes one writes the same bytes, and `sha256sum` can check a folder by eye. */
+export function ownBlobKey(artifact: Artifact, digest: string): string {
+  return `${artifact.storageKey}-${digest}`;
+}
+
+/** Deletes bytes that no completed row claims. */
+export async function dropUnlessUsed({ artifacts, blobs }: Context, blobKey: string): Promise<void> {
+  if (!(await artifacts.isBlobInUse(blobKey))) await blobs.delete(blobKey);
+}
+
+export function sizeLimitError(sizeMax: number): DocyardError {
+  return new DocyardError("too_large", `File size exceeds the limit of ${sizeMax} bytes`);
+}
+
+/** One `invalid_argument` for several faults. */
+export function invalid(issues: readonly string[]): DocyardError {
+  return new DocyardError("invalid_argument", issues.join("; "), { issues });
+}
+
+/** What callers see of a bug; `reason` is for the log. */
+export function bug(reason: string): DocyardError {
+  return new DocyardError("internal", "Internal server error", { cause: new Error(reason) });
+}
+
+/** A client's own text inside a message: short, so that a message stays one line. */
+export function shown(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}

@@ -1,0 +1,157 @@
+/**
+ * Upkeep: whatever is due happens here, from the one column that says so (design idea 1), and staged bytes that no row
+ * wants any more go. Every step may be repeated, interrupted, or run by several servers at once.
+ */
+
+import type { Artifact } from "./artifact.ts";
+import { nextStatus } from "./artifact.ts";
+import type { Context } from "./context.ts";
+import { dropUnlessUsed, newEvent, ownBlobKey, STAGING_PREFIX } from "./context.ts";
+
+export interface SweepReport {
+  /** Rows that were due and have been dealt with. */
+  readonly handled: number;
+  /** Rows that were due and could not be; they stay due. The errors are for the log. */
+  readonly failures: readonly { readonly artifactId: string; readonly error: unknown }[];
+}
+
+export interface SweepOptions {
+  /** Most rows to deal with; default: all that are due. */
+  readonly limit?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Rows taken at a time: bounded memory and short transactions (lesson R-24). */
+const SWEEP_BATCH = 100;
+/** Keys listed at a time. */
+const LIST_BATCH = 1_000;
+
+/** Deals with every row that is due: expires abandoned uploads, rings for workers, removes dead bytes. */
+export async function sweep(context: Context, options: SweepOptions = {}): Promise<SweepReport> {
+  const { limit = Number.POSITIVE_INFINITY, signal } = options;
+  let handled = 0;
+  const failures: { artifactId: string; error: unknown }[] = [];
+  const seen = new Set<string>();
+  const mayGoOn = (): boolean => signal?.aborted !== true && handled + failures.length < limit;
+  while (mayGoOn()) {
+    const due = await context.artifacts.due(context.now(), SWEEP_BATCH);
+    const fresh = due.filter(({ id, version }) => !seen.has(`${id}:${version}`));
+    if (fresh.length === 0) break;
+    for (const artifact of fresh) {
+      if (!mayGoOn()) break;
+      seen.add(`${artifact.id}:${artifact.version}`);
+      try {
+        await handleDue(context, artifact);
+        handled++;
+      } catch (error) {
+        failures.push({ artifactId: artifact.id, error });
+      }
+    }
+  }
+  return { handled, failures };
+}
+
+async function handleDue(context: Context, artifact: Artifact): Promise<void> {
+  const { artifacts, queue } = context;
+  switch (artifact.status) {
+    case "created":
+      if (artifact.source.kind !== "upload") await queue.push(artifact.id);
+      else await expireUpload(context, artifact);
+      return;
+    case "upload_started":
+      await queue.push(artifact.id);
+      return;
+    case "upload_failed":
+    case "deleted":
+      await dropBytes(context, artifact);
+      await artifacts.update(
+        artifact.id,
+        artifact.version,
+        { dueAt: null },
+        newEvent(context, "artifact.cleaned", null),
+      );
+      return;
+    case "upload_completed":
+      await dropStaged(context, artifact);
+      await artifacts.update(artifact.id, artifact.version, { dueAt: null }, null);
+  }
+}
+
+async function expireUpload(context: Context, artifact: Artifact): Promise<void> {
+  const { artifacts, settings, now } = context;
+  await artifacts.update(
+    artifact.id,
+    artifact.version,
+    {
+      status: nextStatus(artifact, "fail"),
+      failure: {
+        code: "failed_precondition",
+        message: "The upload was not completed before its window ended",
+      },
+      dueAt: now() + settings.graceMs,
+      updatedAt: now(),
+    },
+    newEvent(context, "artifact.failed", null, { reason: "expired" }),
+  );
+}
+
+/** All bytes a dead row may have left: staged, copied but never published, and published ones no other row uses. */
+async function dropBytes(context: Context, artifact: Artifact): Promise<void> {
+  const { blobs } = context;
+  if (artifact.stagingKey !== null) {
+    // A crash between copy and commit leaves the copy, and the staged bytes that tell its name.
+    const staged = await blobs.stat(artifact.stagingKey);
+    if (staged !== null && staged.digest !== null) {
+      await dropUnlessUsed(context, ownBlobKey(artifact, staged.digest));
+    }
+  }
+  if (artifact.face === "studio") {
+    // A worker's attempts may have seen different bytes each: each left at most one copy beside the others.
+    for (const { key } of await blobs.list(`${artifact.storageKey}-`, { limit: LIST_BATCH })) {
+      await dropUnlessUsed(context, key);
+    }
+  }
+  if (artifact.blobKey !== null) await dropUnlessUsed(context, artifact.blobKey);
+  await dropStaged(context, artifact);
+}
+
+async function dropStaged({ blobs }: Context, artifact: Artifact): Promise<void> {
+  if (artifact.stagingKey !== null) await blobs.delete(artifact.stagingKey);
+  if (artifact.face === "studio") {
+    for (const { key } of await blobs.list(`${STAGING_PREFIX}${artifact.id}/`, { limit: LIST_BATCH })) {
+      await blobs.delete(key);
+    }
+  }
+}
+
+/**
+ * Removes staged bytes that are older than any upload may be and that no unfinished row wants: what a crash left
+ * between a commit and the clean-up after it, presigned uploads that nobody turned into an artifact.
+ * @returns how many were removed
+ */
+export async function sweepStaging(
+  context: Context,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<number> {
+  const { artifacts, blobs, settings, now } = context;
+  const before = now() - settings.uploadWindowMs - settings.graceMs;
+  let removed = 0;
+  let after: string | undefined;
+  while (options.signal?.aborted !== true) {
+    const page = await blobs.list(STAGING_PREFIX, {
+      limit: LIST_BATCH,
+      ...(after === undefined ? {} : { after }),
+    });
+    for (const { key, modifiedAt } of page) {
+      if (modifiedAt >= before) continue;
+      const name = key.slice(STAGING_PREFIX.length).split("/", 1)[0]!;
+      const artifact = (await artifacts.get({ uploadId: name })) ?? (await artifacts.get({ id: name }));
+      if (artifact?.status === "created" || artifact?.status === "upload_started") continue;
+      await blobs.delete(key);
+      removed++;
+    }
+    after = page.at(-1)?.key;
+    if (page.length < LIST_BATCH || after === undefined) break;
+  }
+  return removed;
+}

@@ -1,0 +1,313 @@
+/**
+ * The machine face's way in: create an artifact, take its upload, publish it once it is verified and durable.
+ * `settle` is the one door from uploaded bytes to `upload_completed`.
+ */
+
+import type { Dock, Principal } from "./access.ts";
+import type { Artifact, ArtifactChange } from "./artifact.ts";
+import { filenameFault, nextStatus, parseDigest } from "./artifact.ts";
+import type { Context } from "./context.ts";
+import {
+  bug,
+  invalid,
+  newEvent,
+  ownBlobKey,
+  ROUNDS_MAX,
+  shown,
+  sizeLimitError,
+  STAGING_PREFIX,
+} from "./context.ts";
+import { DocyardError, isDocyardError } from "./errors.ts";
+import { metadataFault } from "./filter.ts";
+import type { JsonObject } from "./json.ts";
+import type { SignedUrl } from "./ports.ts";
+
+export interface CreateInput {
+  /** Kept verbatim; see `filenameFault` for what is refused. */
+  readonly filename: string;
+  /** Default `application/octet-stream`. */
+  readonly contentType?: string;
+  /** Bytes the client means to send; must then be what arrives. */
+  readonly size?: number;
+  /** SHA-256, bare or `sha256:` hex in any case. */
+  readonly hash?: string;
+  readonly metadata?: JsonObject;
+}
+
+/** A new artifact with its upload, or the one that already holds the declared content. */
+export type Created =
+  | { readonly artifact: Artifact; readonly isDuplicate: false; readonly upload: SignedUrl }
+  | { readonly artifact: Artifact; readonly isDuplicate: true; readonly upload: null };
+
+export interface CompleteInput {
+  readonly uploadId: string;
+  /** When given, must be the artifact's `storageKey`. */
+  readonly storageKey?: string;
+}
+
+export interface Completed {
+  /** The upload's own artifact, or the one that already held the same content (contract 11). */
+  readonly artifact: Artifact;
+  readonly isDuplicate: boolean;
+}
+
+const DEFAULT_CONTENT_TYPE = "application/octet-stream";
+/** RFC 6838 names with optional parameters, in visible ASCII: it becomes a header of every download. */
+const CONTENT_TYPE = /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(?:\s*;[\x20-\x7e]{0,256})?$/;
+
+/** See `WritableDock.create`. */
+export async function createUpload(
+  context: Context,
+  dock: Dock,
+  principal: Principal,
+  input: CreateInput,
+): Promise<Created> {
+  const { artifacts, blobs, ids, settings } = context;
+  const { digest } = checkCreate(input);
+  const size = input.size ?? null;
+  if (size !== null && size > settings.sizeMax) throw sizeLimitError(settings.sizeMax);
+  if (digest !== null) {
+    const twin = await artifacts.findByDigest(dock.id, digest, "machine");
+    if (twin !== null) return { artifact: twin, isDuplicate: true, upload: null };
+  }
+  const at = context.now();
+  const uploadId = ids.ulid("upload");
+  const id = ids.ulid("art");
+  const stagingKey = STAGING_PREFIX + uploadId;
+  const artifact: Artifact = {
+    id,
+    dockId: dock.id,
+    face: "machine",
+    version: 1,
+    status: "created",
+    filename: input.filename,
+    contentType: input.contentType ?? DEFAULT_CONTENT_TYPE,
+    size,
+    digest,
+    metadata: input.metadata ?? {},
+    mediaType: null,
+    source: { kind: "upload" },
+    durationMs: null,
+    failure: null,
+    uploadId,
+    stagingKey,
+    storageKey: storageKey(dock.id, id, at),
+    blobKey: null,
+    sharesBlob: false,
+    duplicateOf: null,
+    attempts: 0,
+    dueAt: at + settings.uploadWindowMs,
+    createdBy: principal.id,
+    createdAt: at,
+    updatedAt: at,
+  };
+  await artifacts.insert(artifact, newEvent(context, "artifact.created", principal.id));
+  const upload = await blobs.signPut(stagingKey, {
+    expiresAt: at + settings.urlTtlMs,
+    sizeMax: settings.sizeMax,
+    ...(size === null ? {} : { size }),
+    ...(digest === null ? {} : { digest }),
+    artifactId: id,
+  });
+  return { artifact, isDuplicate: false, upload };
+}
+
+/** See `WritableDock.complete`. */
+export async function completeUpload(
+  context: Context,
+  dock: Dock,
+  principal: Principal,
+  input: CompleteInput,
+): Promise<Completed> {
+  const artifact = await context.artifacts.get({ uploadId: input.uploadId });
+  if (artifact === null || artifact.dockId !== dock.id || artifact.face !== "machine") {
+    throw new DocyardError("not_found", `Upload ${shown(input.uploadId)} not found in dock ${dock.id}`);
+  }
+  if (input.storageKey !== undefined && input.storageKey !== artifact.storageKey) {
+    throw new DocyardError("invalid_argument", "s3Key does not match the storageKey of this upload");
+  }
+  return settle(context, artifact, principal.id);
+}
+
+/**
+ * Copies the staged bytes to a key that names their digest, then lets one guarded write decide; whoever loses reads
+ * again and returns what is true by then. A crash between any two steps leaves a row in `created` with its bytes still
+ * staged: repeating the call finishes.
+ */
+async function settle(context: Context, first: Artifact, by: string): Promise<Completed> {
+  const { artifacts, blobs, settings } = context;
+  let artifact = first;
+  /** Set when equal content turned out to be held by an artifact of the other face. */
+  let shareWith: Artifact | null = null;
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const ended = await endedUpload(context, artifact);
+    if (ended !== null) return ended;
+
+    const stagingKey = artifact.stagingKey!;
+    const staged = await blobs.stat(stagingKey);
+    if (staged === null) {
+      // A racing complete may have finished and dropped the staged bytes since this row was read.
+      const current = await artifacts.get({ id: artifact.id });
+      if (current !== null && current.version !== artifact.version) {
+        artifact = current;
+        continue;
+      }
+      throw new DocyardError(
+        "failed_precondition",
+        "No bytes have been uploaded yet: PUT them to uploadUrl, then complete",
+      );
+    }
+    const fault = declarationFault(artifact, staged, settings.sizeMax);
+    if (fault !== null) {
+      await blobs.delete(stagingKey);
+      throw fault;
+    }
+    if (staged.digest === null) return verifyLater(context, artifact, by);
+
+    const content = { size: staged.size, digest: staged.digest };
+    const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
+    const blobKey: string = shareWith?.blobKey ?? ownBlobKey(artifact, content.digest);
+    if (twin === null && shareWith === null && !(await blobs.copy(stagingKey, blobKey, content))) {
+      continue; // the client has PUT again meanwhile: look at the new bytes
+    }
+    let updated: Artifact | null;
+    try {
+      updated =
+        twin === null
+          ? await artifacts.update(
+              artifact.id,
+              artifact.version,
+              finishChange(context, artifact, { ...content, blobKey, sharesBlob: shareWith !== null }),
+              newEvent(context, "artifact.completed", by, content),
+            )
+          : await artifacts.update(
+              artifact.id,
+              artifact.version,
+              duplicateChange(context, artifact, twin),
+              newEvent(context, "artifact.deleted", by, { duplicateOf: twin.id }),
+            );
+    } catch (error) {
+      if (!isDocyardError(error, "already_exists")) throw error;
+      // Equal content won a unique index meanwhile. Of our own face: the next round finds the twin. Else: share it.
+      const holder = await artifacts.findByDigest(artifact.dockId, content.digest);
+      shareWith = holder !== null && holder.face !== "machine" ? holder : null;
+      continue;
+    }
+    if (updated !== null) {
+      // A duplicate's own bytes are left to the sweep: deleting gigabytes has no place in a request.
+      if (twin !== null) return { artifact: twin, isDuplicate: true };
+      if (shareWith !== null) await blobs.delete(ownBlobKey(artifact, content.digest));
+      await blobs.delete(stagingKey);
+      return { artifact: updated, isDuplicate: false };
+    }
+    const current = await artifacts.get({ id: artifact.id });
+    if (current === null) break;
+    artifact = current;
+  }
+  throw bug(`artifact ${artifact.id} did not settle in ${ROUNDS_MAX} rounds`);
+}
+
+/** What an upload that needs no settling answers, or null when it is still to be settled. */
+async function endedUpload({ artifacts }: Context, artifact: Artifact): Promise<Completed | null> {
+  switch (artifact.status) {
+    case "created":
+      return null;
+    case "upload_started":
+    case "upload_completed":
+      return { artifact, isDuplicate: false };
+    case "upload_failed":
+      throw new DocyardError(
+        "failed_precondition",
+        `This upload has failed (${artifact.failure?.message ?? "no reason recorded"}): create the artifact again`,
+      );
+    case "deleted": {
+      const twin = artifact.duplicateOf === null ? null : await artifacts.get({ id: artifact.duplicateOf });
+      if (twin !== null && twin.status === "upload_completed") return { artifact: twin, isDuplicate: true };
+      throw new DocyardError("not_found", `Artifact ${artifact.id} has been deleted`);
+    }
+  }
+}
+
+/** Where the store cannot attest a digest: 202, and a worker reads the bytes (ruling 2). */
+async function verifyLater(context: Context, artifact: Artifact, by: string): Promise<Completed> {
+  const { artifacts, queue, now } = context;
+  const started = await artifacts.update(
+    artifact.id,
+    artifact.version,
+    { status: nextStatus(artifact, "begin"), dueAt: now(), updatedAt: now() },
+    newEvent(context, "artifact.started", by),
+  );
+  await queue.push(artifact.id);
+  return { artifact: started ?? (await artifacts.get({ id: artifact.id })) ?? artifact, isDuplicate: false };
+}
+
+function finishChange(
+  { now }: Context,
+  artifact: Artifact,
+  content: {
+    readonly size: number;
+    readonly digest: string;
+    readonly blobKey: string;
+    readonly sharesBlob: boolean;
+  },
+): ArtifactChange {
+  return { ...content, status: nextStatus(artifact, "finish"), dueAt: null, updatedAt: now() };
+}
+
+function duplicateChange({ now, settings }: Context, artifact: Artifact, twin: Artifact): ArtifactChange {
+  return {
+    status: nextStatus(artifact, "remove"),
+    duplicateOf: twin.id,
+    dueAt: now() + settings.graceMs,
+    updatedAt: now(),
+  };
+}
+
+/** One folder per dock and day: easy to find and back up by hand, and never millions of names in one folder. */
+function storageKey(dockId: string, artifactId: string, createdAt: number): string {
+  const day = new Date(createdAt).toISOString().slice(0, 10);
+  return `docks/${dockId}/artifacts/${day}/${artifactId.slice(artifactId.indexOf("_") + 1).toLowerCase()}`;
+}
+
+/** Every fault of a create at once (contract 1A: messages come as an array). */
+function checkCreate(input: CreateInput): { digest: string | null } {
+  const issues: string[] = [];
+  const nameFault = filenameFault(input.filename);
+  if (nameFault !== null) issues.push(nameFault);
+  if (input.contentType !== undefined && !CONTENT_TYPE.test(input.contentType)) {
+    issues.push("contentType must be a media type such as application/pdf");
+  }
+  if (input.size !== undefined && !(Number.isSafeInteger(input.size) && input.size >= 0)) {
+    issues.push("size must be a non-negative integer number of bytes");
+  }
+  const digest = input.hash === undefined ? null : parseDigest(input.hash);
+  if (input.hash !== undefined && digest === null) {
+    issues.push("hash must be a SHA-256 as 64 hex digits, optionally after sha256:");
+  }
+  const fault = input.metadata === undefined ? null : metadataFault(input.metadata);
+  if (fault !== null) issues.push(fault);
+  if (issues.length > 0) throw invalid(issues);
+  return { digest };
+}
+
+/** Why the staged bytes are not what was declared, or null (rulings 2 and 4). */
+function declarationFault(
+  artifact: Artifact,
+  staged: { readonly size: number; readonly digest: string | null },
+  sizeMax: number,
+): DocyardError | null {
+  if (staged.size > sizeMax) return sizeLimitError(sizeMax);
+  if (artifact.size !== null && artifact.size !== staged.size) {
+    return new DocyardError(
+      "integrity_mismatch",
+      `Uploaded ${staged.size} bytes, but size was declared as ${artifact.size}: PUT the right bytes and complete again`,
+    );
+  }
+  if (artifact.digest !== null && staged.digest !== null && artifact.digest !== staged.digest) {
+    return new DocyardError(
+      "integrity_mismatch",
+      `Uploaded bytes have hash sha256:${staged.digest}, but sha256:${artifact.digest} was declared: PUT the right bytes and complete again`,
+    );
+  }
+  return null;
+}
