@@ -27,6 +27,8 @@ export type ErrorCode =
   | "data_loss"
   /** Rate limit reached; `retryAfterMs` says when to come back. */
   | "resource_exhausted"
+  /** A source that the client named cannot be had (404, refused, not what it claims); trying again will not help. */
+  | "source_failed"
   /** A remote URL or store answered badly; trying again may help. */
   | "upstream_failed"
   /** Anything else. The message is generic, `cause` is for the log. */
