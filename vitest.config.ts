@@ -5,7 +5,7 @@ const conditions = ["docyard-src"];
 
 const project = (name: string, test: object = {}) => ({
   resolve: { conditions },
-  ssr: { resolve: { conditions: [...conditions, "node", "import", "default"] } },
+  ssr: { resolve: { conditions: [...conditions, "node"] } },
   test: {
     name,
     include: [`tests/${name}/**/*.test.ts`],
@@ -24,6 +24,13 @@ export default defineConfig({
       project("core"),
       project("adapters"),
       project("http"),
+      // Against real PostgreSQL, Redis and S3, which the setup starts: one file at a time, servers hang and die here.
+      project("services", {
+        globalSetup: "tests/services/setup.ts",
+        fileParallelism: false,
+        testTimeout: 120_000,
+        hookTimeout: 120_000,
+      }),
       // Real processes, signals and files: one file at a time, each in a process of its own.
       project("e2e", { pool: "forks", isolate: true, fileParallelism: false, testTimeout: 180_000 }),
     ],
