@@ -1,0 +1,88 @@
+/**
+ * Makes directories durably and syncs them, one fsync serving everyone who waited before it began.
+ * What is put into the directories is left to `disk.ts`.
+ */
+
+import { dirname } from "node:path";
+import type { DiskIo } from "./disk-io.ts";
+import { isErrno } from "./disk-io.ts";
+
+/** Directories remembered as made and synced; forgetting one costs a mkdir and an fsync. */
+const KNOWN_MAX = 10_000;
+
+export interface Directories {
+  /** Makes a directory at or below the root, and every missing one above it; resolves when their names are durable. */
+  ensure(directory: string): Promise<void>;
+  /** Somebody removed it behind our back: the next `ensure` makes it again. */
+  forget(directory: string): void;
+  /** Resolves when every change made to this directory before the call is durable. */
+  sync(directory: string): Promise<void>;
+}
+
+export function createDirectories(io: DiskIo, root: string): Directories {
+  const known = new Map<string, Promise<void>>();
+  /** The fsync that has not begun yet, and so serves whoever comes now. */
+  const pending = new Map<string, Promise<void>>();
+  const running = new Map<string, Promise<void>>();
+
+  const syncNow = async (directory: string): Promise<void> => {
+    const handle = await io.open(directory, "r");
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  };
+
+  const sync = (directory: string): Promise<void> => {
+    const joined = pending.get(directory);
+    if (joined !== undefined) return joined;
+    const before = running.get(directory);
+    const next: Promise<void> = Promise.resolve(before?.catch(() => {})).then(() => {
+      pending.delete(directory);
+      running.set(directory, next);
+      return syncNow(directory).finally(() => {
+        if (running.get(directory) === next) running.delete(directory);
+      });
+    });
+    pending.set(directory, next);
+    return next;
+  };
+
+  const make = async (directory: string): Promise<void> => {
+    if (directory === root) {
+      const first = await io.mkdir(root, { recursive: true });
+      // What lies above an existing root is the operator's, and perhaps not even ours to read.
+      if (first === undefined) return;
+      for (let made = root; made.length >= first.length; made = dirname(made)) await sync(dirname(made));
+      return;
+    }
+    await ensure(dirname(directory));
+    try {
+      await io.mkdir(directory);
+    } catch (error) {
+      if (!isErrno(error, "EEXIST")) throw error;
+    }
+    // Also when it was there: whoever made it may have died before its name was durable.
+    await sync(dirname(directory));
+  };
+
+  const ensure = (directory: string): Promise<void> => {
+    let made = known.get(directory);
+    if (made === undefined) {
+      made = make(directory);
+      known.set(directory, made);
+      made.catch(() => known.delete(directory));
+      if (known.size > KNOWN_MAX) known.delete(known.keys().next().value!);
+    }
+    return made;
+  };
+
+  return {
+    ensure,
+    sync,
+    forget(directory) {
+      for (let path = directory; path.length >= root.length; path = dirname(path)) known.delete(path);
+    },
+  };
+}

@@ -1,0 +1,176 @@
+/**
+ * Reads a blob's file in pieces that are checked before anyone sees them, into a few buffers that are reused.
+ * Where the expected checksums come from, and what follows from a mismatch, is left to `disk.ts` and `serve.ts`.
+ */
+
+import { createHash, hash } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { crc32 } from "node:zlib";
+import type { ByteRange } from "@docyard/core";
+import { createSums } from "./disk-write.ts";
+import type { Piece } from "./serve.ts";
+import { CorruptBlob } from "./serve.ts";
+import type { Checksums } from "./sidecar.ts";
+import { CHUNK_BYTES } from "./sidecar.ts";
+
+/** Buffers of one MiB per reader: one being read, one being sent, one between the two. */
+const RING_DEPTH = 3;
+/** Idle buffers kept for the next reader; zeroing fresh ones costs more than reading into them. */
+const IDLE_BUFFERS_MAX = 16;
+
+export interface ReadJob {
+  readonly handle: FileHandle;
+  /** Bytes of the whole file. */
+  readonly size: number;
+  readonly range: ByteRange;
+  /** CRC-32 of each MiB; null where they are not checked. */
+  readonly crcs: readonly number[] | null;
+  /** SHA-256 of the whole, checked when the range covers it; null where it is not checked. */
+  readonly digest: string | null;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * The range in pieces of at most one MiB, reading one ahead. With a digest, the last piece is withheld until the whole
+ * has matched.
+ * @throws CorruptBlob instead of a piece that does not match, or when the file ends early.
+ */
+export async function* readPieces(job: ReadJob): AsyncGenerator<Piece, void, void> {
+  const { size, range, crcs, digest } = job;
+  const sha = digest !== null && range.start === 0 && range.end === size ? createHash("sha256") : null;
+  const ring = createRing(Math.min(CHUNK_BYTES, size), job.signal);
+  const last = Math.ceil(range.end / CHUNK_BYTES) - 1;
+  const fetch = async (index: number): Promise<{ buffer: Buffer; bytes: Buffer }> => {
+    const start = index * CHUNK_BYTES;
+    const buffer = await ring.take();
+    const bytes = buffer.subarray(0, Math.min(CHUNK_BYTES, size - start));
+    await readFully(job.handle, bytes, start);
+    return { buffer, bytes };
+  };
+  let ahead: ReturnType<typeof fetch> | undefined;
+  try {
+    for (let index = Math.floor(range.start / CHUNK_BYTES); index <= last; index++) {
+      const { buffer, bytes } = await (ahead ?? fetch(index));
+      ahead = index < last ? fetch(index + 1) : undefined;
+      ahead?.catch(() => {}); // reported when its turn comes, or of no interest any more
+      if (crcs !== null && crc32(bytes) !== crcs[index]) {
+        throw new CorruptBlob(`CRC-32 of MiB ${index} does not match`);
+      }
+      sha?.update(bytes);
+      if (index === last && sha !== null && sha.digest("hex") !== digest) {
+        throw new CorruptBlob("SHA-256 does not match");
+      }
+      const start = index * CHUNK_BYTES;
+      yield {
+        bytes: bytes.subarray(Math.max(0, range.start - start), range.end - start),
+        release: () => ring.give(buffer),
+      };
+    }
+  } finally {
+    ring.close();
+    // The descriptor and the buffer are in use until this read has ended.
+    await ahead?.then(
+      ({ buffer }) => ring.give(buffer),
+      () => {},
+    );
+  }
+}
+
+/** A blob of at most one MiB, read and checked as a whole. @throws CorruptBlob */
+export async function readSmall(handle: FileHandle, size: number, digest: string | null): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(size);
+  await readFully(handle, bytes, 0);
+  if (digest !== null && hash("sha256", bytes) !== digest) throw new CorruptBlob("SHA-256 does not match");
+  return bytes;
+}
+
+/** Reads all there is, from the first byte to wherever the file ends now. */
+export async function readSums(handle: FileHandle, signal?: AbortSignal): Promise<Checksums> {
+  const sums = createSums();
+  const ring = createRing(CHUNK_BYTES, signal);
+  const fetch = async (position: number): Promise<{ buffer: Buffer; bytesRead: number }> => {
+    const buffer = await ring.take();
+    return handle.read(buffer, 0, CHUNK_BYTES, position);
+  };
+  let position = 0;
+  let ahead = fetch(0);
+  try {
+    for (;;) {
+      const { buffer, bytesRead } = await ahead;
+      if (bytesRead === 0) {
+        ring.give(buffer);
+        return sums.finish();
+      }
+      position += bytesRead;
+      ahead = fetch(position);
+      ahead.catch(() => {}); // reported by the next turn
+      sums.update(buffer.subarray(0, bytesRead));
+      ring.give(buffer);
+    }
+  } finally {
+    ring.close();
+    await ahead.catch(() => {});
+  }
+}
+
+async function readFully(handle: FileHandle, buffer: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < buffer.byteLength;) {
+    const { bytesRead } = await handle.read(buffer, done, buffer.byteLength - done, position + done);
+    if (bytesRead === 0)
+      throw new CorruptBlob(`the file ends at ${position + done}, before its announced size`);
+    done += bytesRead;
+  }
+}
+
+const idle: Buffer[] = [];
+
+interface Ring {
+  /** The next free buffer; rejects once the signal aborts, also while waiting. */
+  take(): Promise<Buffer>;
+  give(buffer: Buffer): void;
+  /** Free buffers go to the next reader; those still out follow when they are given back. */
+  close(): void;
+}
+
+function createRing(bytes: number, signal: AbortSignal | undefined): Ring {
+  const free: Buffer[] = [];
+  let made = 0;
+  let closed = false;
+  let wake: (() => void) | undefined;
+  const onAbort = (): void => wake?.();
+  signal?.addEventListener("abort", onAbort, { once: true });
+
+  const keep = (buffer: Buffer): void => {
+    if (buffer.byteLength === CHUNK_BYTES && idle.length < IDLE_BUFFERS_MAX) idle.push(buffer);
+  };
+  return {
+    async take() {
+      for (;;) {
+        signal?.throwIfAborted();
+        const buffer = free.pop();
+        if (buffer !== undefined) return buffer;
+        if (made < RING_DEPTH) {
+          made++;
+          return (bytes === CHUNK_BYTES ? idle.pop() : undefined) ?? Buffer.allocUnsafeSlow(bytes);
+        }
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    },
+    give(buffer) {
+      if (closed) {
+        keep(buffer);
+      } else {
+        free.push(buffer);
+        wake?.();
+      }
+    },
+    close() {
+      closed = true;
+      signal?.removeEventListener("abort", onAbort);
+      for (const buffer of free.splice(0)) keep(buffer);
+      wake?.();
+    },
+  };
+}

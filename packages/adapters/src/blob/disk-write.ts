@@ -1,0 +1,167 @@
+/**
+ * Streams a body into a new temporary file: hashed and cut at its limit on the way, and synced before it resolves.
+ * Naming the file is left to `disk.ts`; whatever fails here leaves no file behind.
+ */
+
+import { createHash } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { crc32 } from "node:zlib";
+import { eachChunk } from "./body.ts";
+import type { DiskIo } from "./disk-io.ts";
+import { CREATE_FLAGS, isErrno } from "./disk-io.ts";
+import { tooLarge } from "./serve.ts";
+import type { Sidecar } from "./sidecar.ts";
+import { CHUNK_BYTES, fingerprintOf, printSidecar } from "./sidecar.ts";
+
+/** Bytes per write: larger gains nothing, smaller costs calls. One is in flight while the next is hashed. */
+const GROUP_BYTES = 2 * 1024 * 1024;
+/** Chunks per write: a body that comes byte by byte must not pile up a million small buffers. */
+const GROUP_CHUNKS = 256;
+/** Files are the server's own; whoever may read them beside it is the operator's choice (umask). */
+const FILE_MODE = 0o640;
+
+export interface WriteOptions {
+  /** Bytes; one more is refused. */
+  readonly sizeMax: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Whether a chunk may be kept after the next one was asked for; if not, it is copied. */
+  readonly ownsChunks: boolean;
+}
+
+/** Writes and syncs the body at `path`, which must not exist. @throws DocyardError `too_large` */
+export async function writeBlobFile(
+  io: DiskIo,
+  path: string,
+  body: AsyncIterable<Uint8Array>,
+  options: WriteOptions,
+): Promise<Sidecar> {
+  return createFile(io, path, async (handle) => {
+    const sums = createSums();
+    const writer = createGroupWriter(handle);
+    try {
+      await eachChunk(body, options.signal, async (chunk) => {
+        if (sums.size() + chunk.byteLength > options.sizeMax) throw tooLarge(options.sizeMax);
+        const kept = options.ownsChunks ? chunk : Buffer.from(chunk);
+        sums.update(kept);
+        await writer.push(kept);
+      });
+      await writer.flush();
+    } finally {
+      await writer.settle();
+    }
+    await handle.datasync();
+    return { ...sums.finish(), file: fingerprintOf(await handle.stat({ bigint: true })) };
+  });
+}
+
+/** Writes and syncs a sidecar at `path`, which must not exist. */
+export async function writeSidecarFile(io: DiskIo, path: string, sidecar: Sidecar): Promise<void> {
+  await createFile(io, path, async (handle) => {
+    await handle.writeFile(printSidecar(sidecar));
+    await handle.datasync();
+  });
+}
+
+/** SHA-256 of the whole and CRC-32 of each MiB, in one pass. */
+export function createSums(): {
+  update(bytes: Uint8Array): void;
+  size(): number;
+  finish(): { size: number; digest: string; crcs: number[] };
+} {
+  const sha = createHash("sha256");
+  const crcs: number[] = [];
+  let size = 0;
+  let crc = 0;
+  return {
+    update(bytes) {
+      sha.update(bytes);
+      for (let at = 0; at < bytes.byteLength;) {
+        const part = bytes.subarray(at, at + CHUNK_BYTES - (size % CHUNK_BYTES));
+        crc = crc32(part, crc);
+        at += part.byteLength;
+        size += part.byteLength;
+        if (size % CHUNK_BYTES === 0) {
+          crcs.push(crc);
+          crc = 0;
+        }
+      }
+    },
+    size: () => size,
+    finish: () => ({
+      size,
+      digest: sha.digest("hex"),
+      crcs: size % CHUNK_BYTES === 0 ? crcs : [...crcs, crc],
+    }),
+  };
+}
+
+/** Opens a new file for `fill` and closes it; if anything fails, also the close, the file is gone again. */
+async function createFile<T>(io: DiskIo, path: string, fill: (handle: FileHandle) => Promise<T>): Promise<T> {
+  const handle = await io.open(path, CREATE_FLAGS, FILE_MODE).catch((error: unknown) => {
+    throw explained(error);
+  });
+  try {
+    let result: T;
+    try {
+      result = await fill(handle);
+    } finally {
+      await handle.close();
+    }
+    return result;
+  } catch (error) {
+    // Never used again after a failed sync: the kernel may have dropped the pages and forgotten it (fsyncgate).
+    await io.unlink(path).catch(() => {});
+    throw explained(error);
+  }
+}
+
+/** Gathers chunks into writes of about 2 MiB, with one in flight. */
+function createGroupWriter(handle: FileHandle): {
+  push(chunk: Uint8Array): Promise<void>;
+  flush(): Promise<void>;
+  settle(): Promise<void>;
+} {
+  let group: Uint8Array[] = [];
+  let bytes = 0;
+  let position = 0;
+  let inFlight: Promise<void> = Promise.resolve();
+
+  const write = async (chunks: Uint8Array[], length: number, at: number): Promise<void> => {
+    const { bytesWritten } = await handle.writev(chunks, at);
+    // libuv goes on after a short write, so this is a full disk that did not say so.
+    if (bytesWritten !== length) throw new Error(`the disk took ${bytesWritten} of ${length} bytes`);
+  };
+  const start = async (): Promise<void> => {
+    await inFlight;
+    inFlight = write(group, bytes, position);
+    inFlight.catch(() => {}); // reported by whoever awaits it next
+    position += bytes;
+    group = [];
+    bytes = 0;
+  };
+  return {
+    async push(chunk) {
+      group.push(chunk);
+      bytes += chunk.byteLength;
+      if (bytes >= GROUP_BYTES || group.length >= GROUP_CHUNKS) await start();
+    },
+    async flush() {
+      if (bytes > 0) await start();
+      await inFlight;
+    },
+    /** Waits for the write in flight, however it ends: its buffers and the descriptor are in use until then. */
+    async settle() {
+      await inFlight.catch(() => {});
+    },
+  };
+}
+
+/** The few failures that an operator can mend, in words. */
+function explained(error: unknown): unknown {
+  if (isErrno(error, "ENOSPC")) return new Error("no space left on the blob disk", { cause: error });
+  if (isErrno(error, "EDQUOT")) return new Error("the quota of the blob disk is used up", { cause: error });
+  if (isErrno(error, "EMFILE", "ENFILE")) {
+    return new Error("too many open files: raise the limit (ulimit -n)", { cause: error });
+  }
+  return error;
+}

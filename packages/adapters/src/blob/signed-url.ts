@@ -1,0 +1,192 @@
+/**
+ * Signs blob URLs and redeems them: HMAC-SHA256 over method class, key and every parameter, all readable in the query.
+ * Shared by the memory and disk stores; what the URL then does is left to `serve.ts`.
+ */
+
+import { createHmac, createSecretKey, timingSafeEqual } from "node:crypto";
+import type { BlobGrant, SignedUrl, SignGetOptions, SignPutOptions } from "@docyard/core";
+import { DocyardError } from "@docyard/core";
+import { checkKey, keyFault } from "./key.ts";
+
+/** Path prefix of every blob URL, below the public URL. */
+export const BLOB_PATH = "/v1/blobs/";
+/** Fewest bytes of a signing secret: half of SHA-256's output, the floor that RFC 2104 advises against going below. */
+export const SECRET_BYTES_MIN = 16;
+
+export interface UrlSignerOptions {
+  /** The public URL, path prefix included; a function where the port is known late. */
+  readonly baseUrl: string | (() => string);
+  /** At least `SECRET_BYTES_MIN` bytes; all replicas share it, or they refuse each other's URLs. */
+  readonly secret: Uint8Array;
+  /** Milliseconds since 1970 UTC. */
+  readonly now: () => number;
+}
+
+export interface PutTicket {
+  readonly grant: BlobGrant & { readonly method: "PUT" };
+  /** Bytes. */
+  readonly sizeMax: number;
+}
+
+export interface GetTicket {
+  readonly grant: BlobGrant & { readonly method: "GET" | "HEAD" };
+  readonly filename: string;
+  readonly contentType: string;
+  readonly size: number;
+  readonly digest: string;
+}
+
+export interface UrlSigner {
+  signPut(key: string, options: SignPutOptions): SignedUrl;
+  signGet(key: string, options: SignGetOptions): SignedUrl;
+  /**
+   * What a request's method and target (path and query, or an absolute URL) prove to be for.
+   * @throws DocyardError `permission_denied` unless it is exactly a URL signed here that has not expired.
+   */
+  redeem(method: string, target: string): PutTicket | GetTicket;
+}
+
+/** The parameters of each class of URL, in canonical order. Each occurs exactly once, and no other does. */
+const PARAMETERS = {
+  PUT: ["artifact", "expires", "max"],
+  GET: ["artifact", "digest", "expires", "for", "name", "size", "type"],
+} as const;
+
+type MethodClass = keyof typeof PARAMETERS;
+type Parameters<M extends MethodClass> = Record<(typeof PARAMETERS)[M][number], string>;
+
+const SIGNATURE = /^[0-9a-f]{64}$/;
+
+export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): UrlSigner {
+  if (secret.byteLength < SECRET_BYTES_MIN) {
+    throw new TypeError(`the secret of blob URLs needs at least ${SECRET_BYTES_MIN} bytes`);
+  }
+  const secretKey = createSecretKey(secret);
+  const base = (): string => (typeof baseUrl === "function" ? baseUrl() : baseUrl).replace(/\/+$/, "");
+
+  const mac = (method: MethodClass, key: string, query: string) =>
+    createHmac("sha256", secretKey).update(`docyard blob url 1\n${method}\n${key}\n${query}`);
+
+  const sign = <M extends MethodClass>(
+    method: M,
+    key: string,
+    values: Parameters<M>,
+    expiresAt: number,
+  ): SignedUrl => {
+    if (!Number.isSafeInteger(expiresAt)) throw new TypeError("expiresAt must be whole milliseconds");
+    const query = canonical(method, values);
+    const signature = mac(method, checkKey(key), query).digest("hex");
+    return {
+      url: `${base()}${BLOB_PATH}${key}?${query}&signature=${signature}`,
+      method,
+      headers: {},
+      expiresAt,
+    };
+  };
+
+  return {
+    signPut: (key, { artifactId, expiresAt, sizeMax }) =>
+      sign("PUT", key, { artifact: artifactId, expires: `${expiresAt}`, max: `${sizeMax}` }, expiresAt),
+
+    signGet: (key, options) =>
+      sign(
+        "GET",
+        key,
+        {
+          artifact: options.artifactId,
+          digest: options.digest,
+          expires: `${options.expiresAt}`,
+          for: options.principalId,
+          name: options.filename,
+          size: `${options.size}`,
+          type: options.contentType,
+        },
+        options.expiresAt,
+      ),
+
+    redeem(method, target) {
+      const methodClass = method === "PUT" ? "PUT" : method === "GET" || method === "HEAD" ? "GET" : null;
+      const { path, query } = split(target);
+      const key = keyOf(path, base());
+      const values = methodClass === null ? null : exactParameters(methodClass, query);
+      if (methodClass === null || key === null || values === null) throw invalidSignature();
+      const presented = values.get("signature")!;
+      const expected = mac(methodClass, key, canonical(methodClass, Object.fromEntries(values))).digest();
+      if (!SIGNATURE.test(presented) || !timingSafeEqual(Buffer.from(presented, "hex"), expected)) {
+        throw invalidSignature();
+      }
+      // Only now: a forger learns nothing about expiry. What follows was written by `sign`, so it parses.
+      if (!(now() < Number(values.get("expires")))) throw expired(methodClass);
+      const artifactId = values.get("artifact")!;
+      return methodClass === "PUT"
+        ? {
+            grant: { method: "PUT", key, artifactId, principalId: null },
+            sizeMax: Number(values.get("max")),
+          }
+        : {
+            grant: { method: method as "GET" | "HEAD", key, artifactId, principalId: values.get("for")! },
+            filename: values.get("name")!,
+            contentType: values.get("type")!,
+            size: Number(values.get("size")),
+            digest: values.get("digest")!,
+          };
+    },
+  };
+}
+
+/** `a=1&b=2` in the order of the table. Lone surrogates, which no URL can carry, become U+FFFD before signing. */
+function canonical(method: MethodClass, values: Readonly<Record<string, string>>): string {
+  let text = "";
+  for (const name of PARAMETERS[method]) {
+    text += `${text === "" ? "" : "&"}${name}=${encodeURIComponent(values[name]!.toWellFormed())}`;
+  }
+  return text;
+}
+
+/**
+ * The parameters if each expected one is there exactly once and no other, else null. Their order and how they are
+ * percent-encoded are free: proxies rewrite both, and the signature is over the decoded values.
+ */
+function exactParameters(method: MethodClass, query: string): Map<string, string> | null {
+  const values = new Map<string, string>();
+  for (const [name, value] of new URLSearchParams(query)) {
+    if (values.has(name)) return null;
+    values.set(name, value);
+  }
+  if (values.size !== PARAMETERS[method].length + 1 || !values.has("signature")) return null;
+  return PARAMETERS[method].every((name) => values.has(name)) ? values : null;
+}
+
+function split(target: string): { path: string; query: string } {
+  let text = target;
+  if (!text.startsWith("/")) {
+    const url = URL.parse(text);
+    text = url === null ? "" : url.pathname + url.search;
+  }
+  const at = text.indexOf("?");
+  return at < 0 ? { path: text, query: "" } : { path: text.slice(0, at), query: text.slice(at + 1) };
+}
+
+/** The key in a path, with or without the public URL's own path prefix: a proxy may have taken that off. */
+function keyOf(path: string, base: string): string | null {
+  const prefix = URL.parse(base)?.pathname.replace(/\/+$/, "") ?? "";
+  for (const start of prefix === "" ? [BLOB_PATH] : [prefix + BLOB_PATH, BLOB_PATH]) {
+    if (!path.startsWith(start)) continue;
+    const key = path.slice(start.length);
+    return keyFault(key) === null ? key : null;
+  }
+  return null;
+}
+
+function invalidSignature(): DocyardError {
+  return new DocyardError("permission_denied", "The signature of this URL is not valid");
+}
+
+function expired(method: MethodClass): DocyardError {
+  return new DocyardError(
+    "permission_denied",
+    method === "PUT"
+      ? "This upload URL has expired: create the artifact again for a fresh one"
+      : "This download URL has expired: list again for a fresh one",
+  );
+}
