@@ -65,6 +65,8 @@ export interface ApiKey {
   readonly dockId: string;
   readonly organizationId: string;
   readonly isActive: boolean;
+  /** S3 credentials for external `s3://` sources (ruling 13), sealed as `secrets.ts` says; null when there are none. */
+  readonly s3Credentials: string | null;
   readonly createdAt: number;
 }
 

@@ -31,7 +31,9 @@ export interface Settings {
   readonly urlTtlMs: number;
   /** How long the bytes of a dead row stay. At least `urlTtlMs`, so that no signed URL can still write them. Default 1 h. */
   readonly graceMs: number;
-  /** Per machine client (ruling 8); `max` 0 switches a limit off. */
+  /** What Studio calls the bucket of everything kept here. Default `docyard`. */
+  readonly bucketName: string;
+  /** Per machine client or API key (ruling 8); `max` 0 switches a limit off. */
   readonly limits: {
     /** Default 100 a minute. */
     readonly list: LimitRule;
@@ -39,8 +41,31 @@ export interface Settings {
     readonly download: LimitRule;
     /** Tokens issued. Default 10 a minute. */
     readonly token: LimitRule;
+    /** Studio requests of an API key. Default 60 a minute. */
+    readonly studio: LimitRule;
+    /** And 1000 a day (contract 1K). */
+    readonly studioDaily: LimitRule;
   };
+  readonly ingest: IngestSettings;
 }
+
+/** How the worker deals with what takes time and what fails. */
+export interface IngestSettings {
+  /** How often an artifact is tried in all, crashes included. Default 5. */
+  readonly attemptsMax: number;
+  /** How long a worker owns an artifact without renewing. Default 60 s; renewed at a third of it. */
+  readonly leaseMs: number;
+  /** Wait after the first failed attempt; doubles each time, with jitter. Default 2 s. */
+  readonly backoffMs: number;
+  /** Longest wait. Default 10 min. */
+  readonly backoffMaxMs: number;
+}
+
+/** Settings as a caller gives them: whatever is left out keeps its default. */
+export type SettingsInput = Partial<Omit<Settings, "limits" | "ingest">> & {
+  readonly limits?: Partial<Settings["limits"]>;
+  readonly ingest?: Partial<IngestSettings>;
+};
 
 export const DEFAULT_SETTINGS: Settings = {
   sizeMax: 5 * 1024 ** 3,
@@ -51,8 +76,21 @@ export const DEFAULT_SETTINGS: Settings = {
     list: { max: 100, windowMs: MINUTE_MS },
     download: { max: 1_000, windowMs: HOUR_MS },
     token: { max: 10, windowMs: MINUTE_MS },
+    studio: { max: 60, windowMs: MINUTE_MS },
+    studioDaily: { max: 1_000, windowMs: DAY_MS },
   },
+  bucketName: "docyard",
+  ingest: { attemptsMax: 5, leaseMs: MINUTE_MS, backoffMs: 2_000, backoffMaxMs: 10 * MINUTE_MS },
 };
+
+export function completeSettings({ limits, ingest, ...rest }: SettingsInput = {}): Settings {
+  return {
+    ...DEFAULT_SETTINGS,
+    ...rest,
+    limits: { ...DEFAULT_SETTINGS.limits, ...limits },
+    ingest: { ...DEFAULT_SETTINGS.ingest, ...ingest },
+  };
+}
 
 export interface Context {
   readonly artifacts: ArtifactStore;
@@ -85,6 +123,8 @@ const LIMIT_NOUNS: Record<keyof Settings["limits"], string> = {
   list: "list requests",
   download: "downloads",
   token: "tokens",
+  studio: "requests",
+  studioDaily: "requests",
 };
 
 /** @throws DocyardError `resource_exhausted` when this principal has used the limit up. */

@@ -5,16 +5,20 @@
  */
 
 import type { Dock, MachineClient, Principal, Scope } from "./access.ts";
-import { digestSecret, digestsEqual, isScope, requireDock, requireScope } from "./access.ts";
+import { digestSecret, digestsEqual, isScope, requireDock, requireScope, SCOPES } from "./access.ts";
 import type { Listed, ListInput } from "./catalog.ts";
 import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
-import type { Context, Settings } from "./context.ts";
-import { DEFAULT_SETTINGS, newEvent, ROUNDS_MAX, shown, signDownload, takeLimit } from "./context.ts";
+import type { Context, Settings, SettingsInput } from "./context.ts";
+import { completeSettings, newEvent, ROUNDS_MAX, shown, signDownload, takeLimit } from "./context.ts";
 import { DocyardError } from "./errors.ts";
 import type { IdSource } from "./id.ts";
 import { createIdSource } from "./id.ts";
+import type { IngestOutcome, IngestPorts } from "./ingest.ts";
+import { ingest } from "./ingest.ts";
 import type { PageNumbers } from "./page.ts";
 import type { BlobGrant, BlobHost, BlobStore, Queue, RateLimit, Store } from "./ports.ts";
+import type { StudioDock } from "./studio.ts";
+import { badApiKey, studioDock } from "./studio.ts";
 import type { CompleteInput, Completed, Created, CreateInput } from "./upload.ts";
 import { completeUpload, createUpload } from "./upload.ts";
 import type { SweepOptions, SweepReport } from "./upkeep.ts";
@@ -25,7 +29,9 @@ export interface DocyardOptions {
   readonly blobs: BlobStore;
   readonly queue: Queue;
   readonly limit: RateLimit;
-  readonly settings?: Partial<Settings>;
+  /** Needed to fetch Studio's sources and to read media; without it `ingest` cannot be called. */
+  readonly ingest?: IngestPorts;
+  readonly settings?: SettingsInput;
   /** Milliseconds since 1970 UTC. Default `Date.now`. */
   readonly now?: () => number;
   /** Default: ULIDs from `now` and the platform's randomness. */
@@ -92,6 +98,16 @@ export interface Docyard {
    * @throws DocyardError `permission_denied` or `not_found`.
    */
   open<S extends keyof DockFor>(principal: Principal, dockId: string, scope: S): Promise<DockFor[S]>;
+  /**
+   * What an API key opens: the Studio face of its dock. Takes one of the key's requests.
+   * @throws DocyardError `unauthenticated`; `resource_exhausted`.
+   */
+  openStudio(apiKey: string): Promise<StudioDock>;
+  /**
+   * Serves one ring of the queue: gets, proves and publishes the bytes of an artifact that waits for a worker. Safe to
+   * call for any id, anywhere, twice.
+   */
+  ingest(id: string, options?: { readonly signal?: AbortSignal }): Promise<IngestOutcome>;
   /** What a blob store that serves itself asks while it does: admission, and reports of corruption. */
   readonly blobHost: BlobHost;
   /** Does what is due: expires abandoned uploads, removes dead bytes. Safe to run at any time, anywhere, twice. */
@@ -112,7 +128,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     blobs,
     queue,
     limit,
-    settings: { ...DEFAULT_SETTINGS, ...options.settings },
+    settings: completeSettings(options.settings),
     ids: options.ids ?? createIdSource(now),
     now,
   };
@@ -176,6 +192,25 @@ export function createDocyard(options: DocyardOptions): Docyard {
       return handles[scope];
     },
 
+    async openStudio(apiKey) {
+      const key = await accounts.find("key", { handle: await digestSecret(apiKey) });
+      if (key === null || !key.isActive) throw badApiKey();
+      await takeLimit(context, "studio", key.id);
+      await takeLimit(context, "studioDaily", key.id);
+      const [dock, organization] = await Promise.all([
+        accounts.find("dock", { id: key.dockId }),
+        accounts.find("organization", { id: key.organizationId }),
+      ]);
+      if (dock === null || organization === null) throw badApiKey();
+      const principal = { id: key.id, organizationId: organization.id, dockId: dock.id, scopes: SCOPES };
+      return studioDock(context, principal, { dock, organization, key });
+    },
+
+    async ingest(id, ingestOptions) {
+      if (options.ingest === undefined) throw new TypeError("createDocyard was given no ingest ports");
+      return ingest(context, options.ingest, id, ingestOptions);
+    },
+
     blobHost: {
       admit: (grant) => admit(context, grant),
       corrupt: (grant, reason) => reportCorruption(context, grant, reason),
@@ -192,6 +227,8 @@ export function createDocyard(options: DocyardOptions): Docyard {
 
 /** See `BlobHost.admit`: what a signature alone cannot know. */
 async function admit(context: Context, grant: BlobGrant): Promise<void> {
+  // A presigned Studio upload has no row yet: its signature and its window are all there is to know.
+  if (grant.artifactId.startsWith("temp_") && grant.method === "PUT") return;
   const artifact = await context.artifacts.get({ id: grant.artifactId });
   if (artifact === null || artifact.status === "deleted") {
     throw new DocyardError("not_found", "This artifact has been deleted");

@@ -126,6 +126,7 @@ export function createProvisioning(
       dockId: dock.id,
       organizationId: dock.organizationId,
       isActive: true,
+      s3Credentials: null,
       createdAt: now(),
     };
     return { key, apiKey };

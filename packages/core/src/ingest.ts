@@ -1,0 +1,510 @@
+/**
+ * The worker's use case: take one artifact whose bytes are not here yet, get them, prove them, publish them; through
+ * crashes, lost leases and failing sources. The row's version is the fencing token: a worker that lost its lease can
+ * write nothing any more, and deletes only what it made itself.
+ */
+
+import type { Artifact, ArtifactChange, EventType, Fragment, MediaType } from "./artifact.ts";
+import { nextStatus } from "./artifact.ts";
+import type { Context } from "./context.ts";
+import { newEvent, ownBlobKey, ROUNDS_MAX, sizeLimitError, STAGING_PREFIX } from "./context.ts";
+import { DocyardError, isDocyardError } from "./errors.ts";
+import type { JsonObject } from "./json.ts";
+import type { FetchUrl, Media, MediaFacts, MediaInput, S3Source, SourceBody } from "./ports-ingest.ts";
+import type { Sealer } from "./secrets.ts";
+import { resolvePresigned } from "./studio.ts";
+
+/** What background ingestion needs beyond the ports of every request. */
+export interface IngestPorts {
+  readonly fetchUrl: FetchUrl;
+  readonly s3: S3Source;
+  readonly media: Media;
+  /** Opens the S3 credentials of API keys. */
+  readonly sealer: Sealer;
+}
+
+/**
+ * How one ring ended. `idle`: there was nothing to do, or someone else is doing it. `lost`: the lease was lost on the
+ * way. `released`: asked to stop, and given back.
+ */
+export type IngestOutcome = "completed" | "failed" | "retrying" | "idle" | "lost" | "released";
+
+/** The one error that ends a run without a word: the row belongs to someone else now. */
+class LeaseLost extends Error {
+  override readonly name = "LeaseLost";
+}
+
+/** Bytes under a staging key, verified as they were written. */
+interface Staged {
+  readonly key: string;
+  readonly size: number;
+  readonly digest: string;
+}
+
+/**
+ * Serves one ring. Never rejects for what a source does: that becomes a retry or a failure of the artifact. Rejects
+ * when the store itself fails; the sweep rings again then.
+ */
+export async function ingest(
+  context: Context,
+  ports: IngestPorts,
+  id: string,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<IngestOutcome> {
+  const claimed = await claim(context, id);
+  if (claimed === null) return "idle";
+  const lease = holdLease(context, claimed, options.signal);
+  try {
+    return await run(context, ports, lease);
+  } finally {
+    lease.stop();
+  }
+}
+
+async function run(context: Context, ports: IngestPorts, lease: Lease): Promise<IngestOutcome> {
+  try {
+    const { attempts } = lease.artifact();
+    if (attempts > context.settings.ingest.attemptsMax) {
+      return await fail(context, lease, {
+        code: "internal",
+        message: `Processing was interrupted ${attempts - 1} times and is given up`,
+      });
+    }
+    await dropEarlierAttempts(context, lease.artifact());
+    const staged = await stage(context, ports, lease);
+    const facts = await examine(context, ports, lease, staged);
+    const outcome = await publish(context, lease, staged, facts);
+    await afterwards(context, lease);
+    return outcome;
+  } catch (error) {
+    if (error instanceof LeaseLost || lease.isLost()) {
+      await dropOwnAttempt(context, lease.artifact());
+      return "lost";
+    }
+    if (lease.isStopping()) return await release(context, lease);
+    return await concede(context, lease, error);
+  }
+}
+
+// ---- taking and holding ----------------------------------------------------------------------------------------
+
+/** Takes the row if it wants a worker and no one else has it: one guarded write decides. */
+async function claim(context: Context, id: string): Promise<Artifact | null> {
+  const { artifacts, settings, now } = context;
+  const artifact = await artifacts.get({ id });
+  if (artifact === null) return null;
+  // A created upload waits for its client; anything else that is created waits for us.
+  const waiting = artifact.status === "created" && artifact.source.kind !== "upload";
+  const started = artifact.status === "upload_started";
+  if (!waiting && !started) return null;
+  if (artifact.dueAt !== null && artifact.dueAt > now()) return null;
+  return artifacts.update(
+    id,
+    artifact.version,
+    {
+      status: nextStatus(artifact, "begin"),
+      attempts: artifact.attempts + 1,
+      dueAt: now() + settings.ingest.leaseMs,
+      updatedAt: now(),
+    },
+    newEvent(context, "artifact.started", null, { attempt: artifact.attempts + 1 }),
+  );
+}
+
+interface Lease {
+  /** The row as this worker last wrote it. */
+  artifact(): Artifact;
+  /** Aborts when the lease is lost, or when the host asks to stop. */
+  readonly signal: AbortSignal;
+  isLost(): boolean;
+  isStopping(): boolean;
+  /**
+   * A fenced write: nothing happens unless this worker still owns the row.
+   * @throws LeaseLost
+   */
+  write(change: ArtifactChange, event: [EventType, JsonObject?] | null): Promise<Artifact>;
+  /** Ends the renewals. */
+  stop(): void;
+}
+
+function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal | undefined): Lease {
+  const { artifacts, settings, now } = context;
+  const { leaseMs } = settings.ingest;
+  const lost = new AbortController();
+  let artifact = claimed;
+  let writing: Promise<unknown> = Promise.resolve();
+
+  const lose = (): LeaseLost => {
+    const error = new LeaseLost(`lease of artifact ${claimed.id} lost`);
+    lost.abort(error);
+    return error;
+  };
+
+  const write: Lease["write"] = (change, event) => {
+    // One at a time: each write carries the version that the one before it made.
+    const next = writing.then(async () => {
+      if (lost.signal.aborted) throw lose();
+      const updated = await artifacts.update(
+        artifact.id,
+        artifact.version,
+        change,
+        event === null ? null : newEvent(context, event[0], null, event[1]),
+      );
+      if (updated === null) throw lose();
+      artifact = updated;
+      return updated;
+    });
+    writing = next.catch(() => {});
+    return next;
+  };
+
+  const renewal = setInterval(() => {
+    write({ dueAt: now() + leaseMs }, null).catch((error: unknown) => {
+      // A store that fails now may work at the next renewal; once the lease has run out it is no longer ours to hope for.
+      if (!(error instanceof LeaseLost) && (artifact.dueAt ?? 0) <= now()) lose();
+    });
+  }, leaseMs / 3);
+
+  return {
+    artifact: () => artifact,
+    signal: stopSignal === undefined ? lost.signal : AbortSignal.any([lost.signal, stopSignal]),
+    isLost: () => lost.signal.aborted,
+    isStopping: () => stopSignal?.aborted === true,
+    write,
+    stop: () => clearInterval(renewal),
+  };
+}
+
+// ---- getting the bytes -----------------------------------------------------------------------------------------
+
+/** Everything an attempt stages lives below this; nobody else writes there. */
+function attemptPrefix(artifact: Artifact, attempt: number): string {
+  return `${STAGING_PREFIX}${artifact.id}/${attempt}`;
+}
+
+async function stage(context: Context, ports: IngestPorts, lease: Lease): Promise<Staged> {
+  const { source, attempts, stagingKey } = lease.artifact();
+  const key = attemptPrefix(lease.artifact(), attempts);
+  switch (source.kind) {
+    case "upload":
+      return attested(context, lease, stagingKey!, "The uploaded bytes are gone");
+    case "url":
+    case "s3":
+      return stageSingle(context, ports, lease, source, key);
+    case "fragments":
+      return stageFragments(context, ports, lease, source.fragments, key);
+  }
+}
+
+async function stageSingle(
+  context: Context,
+  ports: IngestPorts,
+  lease: Lease,
+  source: Fragment["source"],
+  key: string,
+): Promise<Staged> {
+  const { settings } = context;
+  const options = { sizeMax: settings.sizeMax, signal: lease.signal };
+  if (source.kind === "url") return save(context, lease, key, await ports.fetchUrl.open(source.url, options));
+
+  const artifact = lease.artifact();
+  const presigned = await resolvePresigned(context, artifact.dockId, source.s3Path);
+  if (presigned !== null) {
+    return attested(context, lease, presigned, "Nothing has been uploaded to this s3Path");
+  }
+  const apiKey = await context.accounts.find("key", { id: artifact.createdBy });
+  if (apiKey === null || apiKey.s3Credentials === null) {
+    throw new DocyardError("source_failed", "The API key has no S3 credentials for this s3Path");
+  }
+  const credentials = await ports.sealer.open(apiKey.s3Credentials, apiKey.id);
+  return save(context, lease, key, await ports.s3.open(source.s3Path, credentials, options));
+}
+
+async function save(context: Context, lease: Lease, key: string, source: SourceBody): Promise<Staged> {
+  const { sizeMax } = context.settings;
+  if (source.size !== null && source.size > sizeMax) throw sizeLimitError(sizeMax);
+  return { key, ...(await context.blobs.put(key, source.body, { sizeMax, signal: lease.signal })) };
+}
+
+/** Bytes that a client has staged: the store says what they are, or reads them to know. */
+async function attested(context: Context, lease: Lease, key: string, absent: string): Promise<Staged> {
+  const { blobs } = context;
+  const info = await blobs.stat(key);
+  if (info === null) throw new DocyardError("source_failed", absent);
+  if (info.digest !== null) return { key, size: info.size, digest: info.digest };
+  const read = await blobs.digest(key, { signal: lease.signal });
+  if (read === null) throw new DocyardError("source_failed", absent);
+  return { key, ...read };
+}
+
+async function stageFragments(
+  context: Context,
+  ports: IngestPorts,
+  lease: Lease,
+  fragments: readonly Fragment[],
+  key: string,
+): Promise<Staged> {
+  const { mediaType } = lease.artifact();
+  const clips: { input: MediaInput; startMs: number }[] = [];
+  let total = 0;
+  for (const [index, fragment] of fragments.entries()) {
+    let staged: Staged;
+    try {
+      staged = await stageSingle(context, ports, lease, fragment.source, `${key}.${index}`);
+    } catch (error) {
+      throw naming(`Fragment ${index + 1}`, error);
+    }
+    total += staged.size;
+    if (total > context.settings.sizeMax) throw sizeLimitError(context.settings.sizeMax);
+    clips.push({ input: blobInput(context, staged), startMs: fragment.startTime * 1_000 });
+  }
+  const joined = await ports.media.join(clips, {
+    type: mediaType === "audio" ? "audio" : "video",
+    signal: lease.signal,
+  });
+  return save(context, lease, key, joined);
+}
+
+/** The same error, saying which part of the request it is about. */
+function naming(part: string, error: unknown): unknown {
+  if (!(error instanceof DocyardError)) return error;
+  return new DocyardError(error.code, `${part}: ${error.message}`, { cause: error.cause ?? error });
+}
+
+/** A stored blob as media readers want it: any range, on demand. */
+function blobInput({ blobs }: Context, { key, size }: Staged): MediaInput {
+  return {
+    size,
+    async read(start, end) {
+      const { body } = await blobs.get(key, { range: { start, end: Math.min(end, size) } });
+      const bytes = new Uint8Array(Math.max(0, Math.min(end, size) - start));
+      let filled = 0;
+      for await (const chunk of body) {
+        bytes.set(chunk, filled);
+        filled += chunk.length;
+      }
+      return bytes;
+    },
+  };
+}
+
+// ---- proving and publishing ------------------------------------------------------------------------------------
+
+/** What the bytes turned out to be, checked against what they were said to be. */
+interface Examined {
+  readonly contentType: string;
+  readonly durationMs: number | null;
+}
+
+async function examine(
+  context: Context,
+  ports: IngestPorts,
+  lease: Lease,
+  staged: Staged,
+): Promise<Examined> {
+  const artifact = lease.artifact();
+  checkDeclared(artifact, staged);
+  if (artifact.face === "machine") return { contentType: artifact.contentType, durationMs: null };
+  const input = blobInput(context, staged);
+  const contentType = await ports.media.contentType(input, sourceName(artifact));
+  if (artifact.mediaType === "script") return { contentType, durationMs: null };
+  const facts = await ports.media.probe(input, { signal: lease.signal });
+  return {
+    contentType: facts?.contentType ?? contentType,
+    durationMs: checkMedia(artifact.mediaType!, facts),
+  };
+}
+
+function checkDeclared(artifact: Artifact, staged: Staged): void {
+  if (artifact.size !== null && artifact.size !== staged.size) {
+    throw new DocyardError(
+      "integrity_mismatch",
+      `Uploaded ${staged.size} bytes, but size was declared as ${artifact.size}`,
+    );
+  }
+  if (artifact.digest !== null && artifact.digest !== staged.digest) {
+    throw new DocyardError(
+      "integrity_mismatch",
+      `Uploaded bytes have hash sha256:${staged.digest}, but sha256:${artifact.digest} was declared`,
+    );
+  }
+}
+
+/** Contract 62: video needs a video stream, audio an audio stream. @returns the duration in milliseconds */
+function checkMedia(type: Exclude<MediaType, "script">, facts: MediaFacts | null): number {
+  if (facts === null) {
+    throw new DocyardError("source_failed", `The file is not ${type} in a format that can be read`);
+  }
+  if (!facts.mediaTypes.includes(type)) {
+    throw new DocyardError("source_failed", `The file has no ${type} stream`);
+  }
+  return facts.durationMs;
+}
+
+/** The name that a source gives its file: what tells text formats apart. */
+function sourceName(artifact: Artifact): string {
+  const { source } = artifact;
+  const location = source.kind === "url" ? source.url : source.kind === "s3" ? source.s3Path : "";
+  const path = location.replace(/^[a-z0-9]+:\/\/[^/]*/i, "").replace(/[?#].*$/s, "");
+  return path.slice(path.lastIndexOf("/") + 1) || artifact.filename;
+}
+
+/** Puts verified bytes in their final place and says so, in an order that a crash anywhere can be repeated from. */
+async function publish(
+  context: Context,
+  lease: Lease,
+  staged: Staged,
+  facts: Examined,
+): Promise<IngestOutcome> {
+  const { artifacts, blobs, settings, now } = context;
+  const content = { size: staged.size, digest: staged.digest };
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const artifact = lease.artifact();
+    if (artifact.face === "machine") {
+      const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
+      if (twin !== null) {
+        await lease.write(
+          {
+            status: nextStatus(artifact, "remove"),
+            duplicateOf: twin.id,
+            dueAt: now() + settings.graceMs,
+            updatedAt: now(),
+          },
+          ["artifact.deleted", { duplicateOf: twin.id }],
+        );
+        return "completed";
+      }
+    }
+    // Equal bytes are stored once per dock: whoever has them already lends them.
+    const holder = await artifacts.findByDigest(artifact.dockId, content.digest);
+    const blobKey = holder?.blobKey ?? ownBlobKey(artifact, content.digest);
+    if (holder === null && !(await blobs.copy(staged.key, blobKey, content))) {
+      throw new DocyardError("upstream_failed", "The uploaded bytes changed while they were being read");
+    }
+    try {
+      await lease.write(
+        {
+          ...content,
+          ...facts,
+          blobKey,
+          sharesBlob: holder !== null,
+          status: nextStatus(artifact, "finish"),
+          // Due at once: the staged bytes are still to go, and a crash now must not forget them.
+          dueAt: now(),
+          updatedAt: now(),
+        },
+        ["artifact.completed", content],
+      );
+      return "completed";
+    } catch (error) {
+      if (!isDocyardError(error, "already_exists")) throw error;
+    }
+  }
+  throw new Error(`artifact ${lease.artifact().id} could not be published in ${ROUNDS_MAX} rounds`);
+}
+
+// ---- giving up, giving back, cleaning up -----------------------------------------------------------------------
+
+/** A failed attempt: another one later, or the end. */
+async function concede(context: Context, lease: Lease, error: unknown): Promise<IngestOutcome> {
+  const { settings, now, queue } = context;
+  const { attempts, id } = lease.artifact();
+  const known = error instanceof DocyardError && error.code !== "internal" ? error : null;
+  const transient = known === null || known.code === "upstream_failed";
+  try {
+    if (!transient || attempts >= settings.ingest.attemptsMax) {
+      const tries = transient && attempts > 1 ? ` (tried ${attempts} times)` : "";
+      return await fail(context, lease, {
+        code: known?.code ?? "internal",
+        message: `${known?.message ?? "Processing failed for an internal reason"}${tries}`,
+        cause: error,
+      });
+    }
+    const delayMs = backoff(context, attempts);
+    await dropOwnAttempt(context, lease.artifact());
+    await lease.write({ dueAt: now() + delayMs, updatedAt: now() }, [
+      "artifact.retried",
+      { attempt: attempts, reason: known?.message ?? "internal", delayMs },
+    ]);
+    await queue.push(id, { delayMs });
+    return "retrying";
+  } catch (secondary) {
+    if (secondary instanceof LeaseLost) return "lost";
+    throw secondary;
+  }
+}
+
+async function fail(
+  context: Context,
+  lease: Lease,
+  failure: { readonly code: DocyardError["code"]; readonly message: string; readonly cause?: unknown },
+): Promise<IngestOutcome> {
+  const { settings, now } = context;
+  const { code, message } = failure;
+  await lease.write(
+    {
+      status: nextStatus(lease.artifact(), "fail"),
+      failure: { code, message },
+      dueAt: now() + settings.graceMs,
+      updatedAt: now(),
+    },
+    ["artifact.failed", { code, reason: message }],
+  );
+  await dropOwnAttempt(context, lease.artifact());
+  return "failed";
+}
+
+/** Asked to stop: the row is due at once for the next worker, and the attempt does not count. */
+async function release(context: Context, lease: Lease): Promise<IngestOutcome> {
+  await dropOwnAttempt(context, lease.artifact());
+  try {
+    await lease.write({ dueAt: context.now(), attempts: lease.artifact().attempts - 1 }, null);
+    return "released";
+  } catch (error) {
+    if (error instanceof LeaseLost) return "lost";
+    throw error;
+  }
+}
+
+/** Exponential, with full jitter on the upper half, so that many failures do not come back together. */
+function backoff({ settings }: Context, attempts: number): number {
+  const { backoffMs, backoffMaxMs } = settings.ingest;
+  const ceiling = Math.min(backoffMaxMs, backoffMs * 2 ** (attempts - 1));
+  return Math.round(ceiling / 2 + (Math.random() * ceiling) / 2);
+}
+
+/** The published row's last chore; a crash before its end leaves it due, and the sweep does the same. */
+async function afterwards(context: Context, lease: Lease): Promise<void> {
+  const artifact = lease.artifact();
+  if (artifact.status !== "upload_completed") return;
+  await dropOwnAttempt(context, artifact);
+  if (artifact.stagingKey !== null) await context.blobs.delete(artifact.stagingKey);
+  await lease.write({ dueAt: null }, null).catch((error: unknown) => {
+    // The sweep was quicker, or the client has deleted it meanwhile: nothing is left to do.
+    if (!(error instanceof LeaseLost)) throw error;
+  });
+}
+
+/** Deletes what this attempt staged, and nothing else: an attempt's number is its own. */
+async function dropOwnAttempt(context: Context, artifact: Artifact): Promise<void> {
+  await dropAttempts(context, artifact, (attempt) => attempt === artifact.attempts);
+}
+
+/** Attempts before this one can write the row no more; what a crash left of them goes now. */
+async function dropEarlierAttempts(context: Context, artifact: Artifact): Promise<void> {
+  if (artifact.attempts > 1) await dropAttempts(context, artifact, (attempt) => attempt < artifact.attempts);
+}
+
+/** Most keys one attempt can leave: a fragment each, and their join. */
+const ATTEMPT_KEYS_MAX = 2_000;
+
+async function dropAttempts(
+  { blobs }: Context,
+  artifact: Artifact,
+  which: (attempt: number) => boolean,
+): Promise<void> {
+  const folder = `${STAGING_PREFIX}${artifact.id}/`;
+  for (const { key } of await blobs.list(folder, { limit: ATTEMPT_KEYS_MAX })) {
+    if (which(Number.parseInt(key.slice(folder.length), 10))) await blobs.delete(key);
+  }
+}

@@ -1,0 +1,281 @@
+/**
+ * The Studio face's use cases: presign an upload, create an artifact from exactly one source, show it. Creating only
+ * writes a row and rings; everything that takes time is the worker's, in `ingest.ts`.
+ */
+
+import type { ApiKey, Dock, Organization, Principal } from "./access.ts";
+import type { Artifact, ArtifactStatus, Fragment, MediaType, Source } from "./artifact.ts";
+import { filenameFault } from "./artifact.ts";
+import type { Listed } from "./catalog.ts";
+import { getArtifact, listArtifacts } from "./catalog.ts";
+import type { Context } from "./context.ts";
+import { invalid, newEvent, signDownload, STAGING_PREFIX } from "./context.ts";
+import { DocyardError } from "./errors.ts";
+import type { PageNumbers } from "./page.ts";
+import type { SignedUrl } from "./ports.ts";
+
+export interface StudioCreateInput {
+  /** Display name; not part of any path. */
+  readonly name: string;
+  readonly type: MediaType;
+  /** Exactly one of these three (contract 1H); null counts as absent (contract 45). */
+  readonly s3Path?: string | null;
+  readonly url?: string | null;
+  readonly fragments?: readonly StudioFragmentInput[] | null;
+}
+
+export interface StudioFragmentInput {
+  /** Exactly one of these two. */
+  readonly s3Path?: string | null;
+  readonly url?: string | null;
+  /** Seconds, >= 0. */
+  readonly startTime: number;
+}
+
+export interface StudioListInput {
+  readonly status?: Exclude<ArtifactStatus, "deleted">;
+  readonly type?: MediaType;
+  readonly limit?: number;
+  readonly offset?: number;
+}
+
+/** What an API key opens: its own dock, seen through the Studio face. */
+export interface StudioDock {
+  readonly dock: Dock;
+  readonly organization: Organization;
+  readonly key: ApiKey;
+  /**
+   * A place to PUT a local file to, and the `s3Path` that names it in `create`. The path is this dock's alone (ruling 13).
+   * @throws DocyardError `invalid_argument` for a bad file name.
+   */
+  presign(fileName: string): Promise<{ readonly s3Path: string; readonly upload: SignedUrl }>;
+  /**
+   * Registers the artifact and starts fetching in the background; the result is always `created` (ruling 10).
+   * @throws DocyardError `invalid_argument` with one issue per fault.
+   */
+  create(input: StudioCreateInput): Promise<Artifact>;
+  /** @throws DocyardError `not_found` for what is missing, deleted, or another company's. */
+  get(id: string): Promise<Listed>;
+  /** Newest first, in every status unless one is named. */
+  list(input: StudioListInput): Promise<{ readonly items: readonly Listed[]; readonly page: PageNumbers }>;
+}
+
+/** Longest display name, in characters. */
+const NAME_LENGTH_MAX = 1_000;
+/** Longest `url` or `s3Path`, in characters: what servers and proxies accept. */
+const LOCATION_LENGTH_MAX = 8_192;
+/** Most fragments of one artifact: each is one fetch. */
+const FRAGMENTS_MAX = 1_000;
+/** Latest position of a fragment, in seconds: a year of film; larger numbers are a mistake in the unit. */
+const START_TIME_MAX = 31_536_000;
+
+const ALL_STATUSES = ["created", "upload_started", "upload_completed", "upload_failed"] as const;
+
+/** The Studio face of one dock. `key` and `organization` are what the credential led to. */
+export function studioDock(
+  context: Context,
+  principal: Principal,
+  account: { readonly dock: Dock; readonly organization: Organization; readonly key: ApiKey },
+): StudioDock {
+  const { dock, key } = account;
+  return {
+    ...account,
+
+    async presign(fileName) {
+      const fault = filenameFault(fileName);
+      if (fault !== null) throw invalid([fault.replace("filename", "fileName")]);
+      const id = context.ids.ulid("temp");
+      const upload = await context.blobs.signPut(presignedKey(dock.id, id), {
+        expiresAt: context.now() + context.settings.uploadWindowMs,
+        sizeMax: context.settings.sizeMax,
+        artifactId: id,
+      });
+      const seal = await nameSeal(dock.id, id, fileName);
+      return { s3Path: `s3://${context.settings.bucketName}/temp/${id}-${seal}/${fileName}`, upload };
+    },
+
+    async create(input) {
+      const source = await checkSource(context, dock, key, input);
+      const at = context.now();
+      const id = context.ids.hex24();
+      const artifact: Artifact = {
+        id,
+        dockId: dock.id,
+        face: "studio",
+        version: 1,
+        status: "created",
+        filename: input.name,
+        contentType: "application/octet-stream",
+        size: null,
+        digest: null,
+        metadata: {},
+        mediaType: input.type,
+        source,
+        durationMs: null,
+        failure: null,
+        uploadId: null,
+        stagingKey: null,
+        // A folder of its own: whatever attempts leave behind is found by listing it.
+        storageKey: `docks/${dock.id}/uploads/${id}/${input.type}`,
+        blobKey: null,
+        sharesBlob: false,
+        duplicateOf: null,
+        attempts: 0,
+        dueAt: at,
+        createdBy: key.id,
+        createdAt: at,
+        updatedAt: at,
+      };
+      await context.artifacts.insert(artifact, newEvent(context, "artifact.created", key.id));
+      await context.queue.push(id);
+      return artifact;
+    },
+
+    async get(id) {
+      const artifact = await getArtifact(context, dock, "studio", id);
+      return { artifact, download: await signDownload(context, artifact, principal) };
+    },
+
+    list: ({ status, type, ...paging }) =>
+      listArtifacts(context, dock, "studio", principal, {
+        ...paging,
+        statuses: status === undefined ? ALL_STATUSES : [status],
+        ...(type === undefined ? {} : { mediaType: type }),
+      }),
+  };
+}
+
+/** Where a presigned upload of this dock lands. */
+function presignedKey(dockId: string, id: string): string {
+  return `${STAGING_PREFIX}${id}.${dockId}`;
+}
+
+const PRESIGNED_PATH = /^temp\/(temp_[0-9A-Z]{26})-([0-9a-f]{16})\/([^/]+)$/;
+
+/**
+ * The staging key behind an `s3Path` that `presign` gave to this very dock, or null for any other path. Nothing is
+ * stored for it: the dock and file name are sealed into the path, so another dock's path never resolves here.
+ */
+export async function resolvePresigned(
+  context: Context,
+  dockId: string,
+  s3Path: string,
+): Promise<string | null> {
+  const location = parseS3Path(s3Path);
+  if (location === null || location.bucket !== context.settings.bucketName) return null;
+  const parts = PRESIGNED_PATH.exec(location.key);
+  if (parts === null) return null;
+  const [, id, seal, fileName] = parts as unknown as [string, string, string, string];
+  return seal === (await nameSeal(dockId, id, fileName)) ? presignedKey(dockId, id) : null;
+}
+
+/** Ties a presigned path to its dock and file name. Not a secret: only the dock's own key can use what it names. */
+async function nameSeal(dockId: string, id: string, fileName: string): Promise<string> {
+  const hash = await crypto.subtle.digest(
+    "SHA-256",
+    new TextEncoder().encode(JSON.stringify([dockId, id, fileName])),
+  );
+  return Array.from(new Uint8Array(hash, 0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** `s3://bucket/key`, or null for anything else. */
+export function parseS3Path(s3Path: string): { readonly bucket: string; readonly key: string } | null {
+  const parts = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\/(.+)$/su.exec(s3Path);
+  return parts === null ? null : { bucket: parts[1]!, key: parts[2]! };
+}
+
+async function checkSource(
+  context: Context,
+  dock: Dock,
+  key: ApiKey,
+  input: StudioCreateInput,
+): Promise<Source> {
+  const issues: string[] = [];
+  if (input.name.trim() === "" || input.name.length > NAME_LENGTH_MAX || !input.name.isWellFormed()) {
+    issues.push(`name must have 1 to ${NAME_LENGTH_MAX} characters`);
+  } else if (/\p{Cc}/u.test(input.name)) {
+    issues.push("name must not contain control characters");
+  }
+
+  const single = async (
+    at: string,
+    { url, s3Path }: { readonly url?: string | null; readonly s3Path?: string | null },
+  ): Promise<Fragment["source"] | null> => {
+    if (typeof url === "string") {
+      const fault = urlFault(url);
+      if (fault !== null) issues.push(`${at}url ${fault}`);
+      return { kind: "url", url };
+    }
+    if (typeof s3Path === "string") {
+      const fault = await s3PathFault(context, dock, key, s3Path);
+      if (fault !== null) issues.push(`${at}s3Path ${fault}`);
+      return { kind: "s3", s3Path };
+    }
+    return null;
+  };
+
+  const { s3Path = null, url = null, fragments = null } = input;
+  const named = [s3Path, url, fragments].filter((source) => source !== null).length;
+  let source: Source | null = null;
+  if (named !== 1) {
+    issues.push("exactly one of s3Path, url or fragments must be given");
+  } else if (fragments === null) {
+    source = await single("", { url, s3Path });
+  } else {
+    if (input.type === "script") issues.push("fragments are not supported for type script");
+    if (fragments.length === 0) issues.push("fragments must not be empty");
+    if (fragments.length > FRAGMENTS_MAX) {
+      throw invalid([...issues, `fragments must be at most ${FRAGMENTS_MAX}`]);
+    }
+    const checked: Fragment[] = [];
+    for (const [index, fragment] of fragments.entries()) {
+      const at = `fragments[${index}].`;
+      const { startTime } = fragment;
+      if (!(Number.isFinite(startTime) && startTime >= 0 && startTime <= START_TIME_MAX)) {
+        issues.push(`${at}startTime must be a number of seconds, at least 0`);
+      }
+      if ((fragment.url ?? null) !== null && (fragment.s3Path ?? null) !== null) {
+        issues.push(`${at}url and ${at}s3Path cannot be combined`);
+        continue;
+      }
+      const one = await single(at, fragment);
+      if (one === null) issues.push(`${at}url or ${at}s3Path must be given`);
+      else checked.push({ source: one, startTime });
+    }
+    source = { kind: "fragments", fragments: checked };
+  }
+  if (issues.length > 0 || source === null) throw invalid(issues);
+  return source;
+}
+
+/** What is wrong with a URL as text. Whether its host may be reached is decided when it is: names change. */
+function urlFault(text: string): string | null {
+  if (text === "") return "should not be empty";
+  if (text.length > LOCATION_LENGTH_MAX) return `must be at most ${LOCATION_LENGTH_MAX} characters`;
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
+    return "must be an absolute http or https URL";
+  }
+  if (url.username !== "" || url.password !== "") return "must not contain credentials";
+  return null;
+}
+
+async function s3PathFault(
+  context: Context,
+  dock: Dock,
+  key: ApiKey,
+  s3Path: string,
+): Promise<string | null> {
+  if (s3Path === "") return "should not be empty";
+  if (s3Path.length > LOCATION_LENGTH_MAX) return `must be at most ${LOCATION_LENGTH_MAX} characters`;
+  if (parseS3Path(s3Path) === null) return "must be s3://bucket/key";
+  if ((await resolvePresigned(context, dock.id, s3Path)) !== null) return null;
+  return key.s3Credentials === null
+    ? "is neither from Get Presigned Upload URL nor readable: this API key has no S3 credentials"
+    : null;
+}
+
+/** @throws DocyardError `unauthenticated` in one sentence for every way a key can be wrong. */
+export function badApiKey(): DocyardError {
+  return new DocyardError("unauthenticated", "Missing or invalid API key");
+}
