@@ -1,1 +1,281 @@
-export {};
+/**
+ * argv → command: the grammar of the command line, its help, and the one line that an error becomes.
+ * What a command does is in commands.ts and serve.ts; what an option means is in config.ts.
+ */
+
+import yargs, { type Argv } from "yargs";
+import { type Command, COMMANDS, type Said } from "./commands.ts";
+import {
+  CONFIG_FLAG,
+  type Config,
+  flagOf,
+  OPTION_NAMES,
+  type OptionName,
+  OPTIONS,
+  readConfig,
+  suggestion,
+  variableOf,
+} from "./config.ts";
+import { EXIT_FAILURE, EXIT_USAGE, reasonOf, stacksOf, UsageError } from "./failure.ts";
+import { VERSION } from "./version.ts";
+import { FORMS } from "./wire.ts";
+
+const PROGRAM = "docyard-server";
+/** Columns of `--help`; narrower terminals wrap it. */
+const HELP_WIDTH = 110;
+
+/** Options that mean something to every command; the others only to `serve`. */
+const COMMON: readonly OptionName[] = ["db", "json", "verbose"];
+
+/** What each group of commands is about. */
+const NOUNS: Readonly<Record<string, string>> = {
+  org: "Organizations",
+  dock: "Docks",
+  client: "Machine clients",
+  key: "Studio API keys",
+};
+
+/** What was asked for: help or a version to print, or something to do. */
+type Request =
+  | { readonly kind: "print"; readonly text: string }
+  | { readonly kind: "serve"; readonly flags: Flags }
+  | { readonly kind: "command"; readonly command: Command; readonly flags: Flags; readonly said: Said };
+
+type Flags = ReadonlyMap<string, readonly string[]>;
+
+/** Runs one command line to its end and sets the exit code; `serve` ends when a signal asks for it. Never rejects. */
+export async function main(argv: readonly string[]): Promise<void> {
+  exitQuietlyOnBrokenPipe();
+  try {
+    const request = parse(argv);
+    switch (request.kind) {
+      case "print":
+        process.stdout.write(`${request.text}\n`);
+        break;
+      case "serve": {
+        const config = readConfig(request.flags);
+        const { serve } = await import("./serve.ts");
+        await serve(config);
+        break;
+      }
+      case "command":
+        await runAndPrint(request.command, request.said, readConfig(request.flags));
+    }
+  } catch (error) {
+    const isUsage = error instanceof UsageError;
+    const detail = wantsStacks(argv) ? `\n${stacksOf(error)}` : "";
+    const hint = isUsage ? ` (see ${PROGRAM} --help)` : "";
+    process.stderr.write(`${PROGRAM}: ${reasonOf(error)}${hint}${detail}\n`);
+    process.exitCode = isUsage ? EXIT_USAGE : EXIT_FAILURE;
+  }
+}
+
+async function runAndPrint(command: Command, said: Said, config: Config): Promise<void> {
+  const { document, text } = await command.run(said, config);
+  process.stdout.write(config.json ? `${JSON.stringify(document)}\n` : text);
+}
+
+/** @throws UsageError */
+function parse(argv: readonly string[]): Request {
+  let request: Request | null = null;
+  let printed = "";
+  let fault: unknown = null;
+  const onRequest = (made: Request): void => {
+    request = made;
+  };
+  // With a callback yargs neither prints nor exits: whether help was asked for shows in the output alone.
+  void grammar(onRequest).parse([...argv], {}, (error, _, output) => {
+    fault = error ?? null;
+    printed = output;
+  });
+  if (fault instanceof UsageError) throw fault;
+  if (fault !== null) throw new UsageError(explain(reasonOf(fault), argv));
+  if (printed !== "") return { kind: "print", text: printed };
+  if (request === null) throw new UsageError("which command?");
+  return request;
+}
+
+function grammar(onRequest: (request: Request) => void): Argv {
+  const root = yargs()
+    .scriptName(PROGRAM)
+    .locale("en")
+    .parserConfiguration({
+      "boolean-negation": false,
+      "camel-case-expansion": false,
+      "dot-notation": false,
+      "parse-numbers": false,
+      "parse-positional-numbers": false,
+      "short-option-groups": false,
+      "strip-aliased": true,
+    })
+    .usage(
+      `$0 [serve] [options]\n\nTakes files from machines and hands them back, whole. Without a command it serves.`,
+    )
+    .command(
+      ["serve", "$0"],
+      "Run the server",
+      (serve) => serveGrammar(serve),
+      (said) => {
+        onRequest({ kind: "serve", flags: flagsOf(said) });
+      },
+    );
+  for (const group of groups()) addGroup(root, group, onRequest);
+  return root
+    .epilogue(
+      `Every option can also be a variable (--max-size: ${variableOf("maxSize")}) or a key of the config file ("max-size").\n` +
+        "A flag wins over a variable, a variable over the file.",
+    )
+    .version(VERSION)
+    .help()
+    .strict()
+    .showHelpOnFail(false)
+    .wrap(HELP_WIDTH);
+}
+
+function serveGrammar(serve: Argv): Argv {
+  return withOptions(serve, OPTION_NAMES)
+    .example("$0", "SQLite in ./docyard.db, bytes in ./data, http://127.0.0.1:8080")
+    .example("$0 --db sqlite:/srv/docyard.db --blob /srv/data --public-url https://files.example.com", "")
+    .example("$0 client create --name scanner --dock dock_default --json", "credentials for a machine");
+}
+
+/** Commands by their first word; a command of one word is a group of itself. */
+function groups(): { word: string; members: { rest: string; command: Command }[] }[] {
+  const byWord = new Map<string, { rest: string; command: Command }[]>();
+  for (const [words, command] of Object.entries(COMMANDS)) {
+    const [word = "", rest = ""] = words.split(" ");
+    byWord.set(word, [...(byWord.get(word) ?? []), { rest, command }]);
+  }
+  return [...byWord].map(([word, members]) => ({ word, members }));
+}
+
+function addGroup(
+  root: Argv,
+  { word, members }: ReturnType<typeof groups>[number],
+  onRequest: (request: Request) => void,
+): void {
+  const [only] = members;
+  if (only !== undefined && only.rest === "") {
+    addCommand(root, word, only.command, onRequest);
+    return;
+  }
+  const verbs = members.map(({ rest }) => rest).join(", ");
+  root.command(word, `${NOUNS[word] ?? word}: ${verbs}`, (group) => {
+    for (const { rest, command } of members) addCommand(group, rest, command, onRequest);
+    return group.demandCommand(1, `${word} what? one of ${verbs}`);
+  });
+}
+
+function addCommand(to: Argv, words: string, command: Command, onRequest: (request: Request) => void): void {
+  const { positional, flags, describe } = command;
+  to.command(
+    positional === undefined ? words : `${words} <${positional.name}>`,
+    describe,
+    (one) => {
+      if (positional !== undefined) {
+        one.positional(positional.name, { type: "string", describe: positional.describe });
+      }
+      for (const [name, { describe: text, required = false }] of Object.entries(flags)) {
+        one.option(name, { requiresArg: true, describe: text, demandOption: required });
+      }
+      return withOptions(one, COMMON);
+    },
+    (said) => {
+      onRequest({
+        kind: "command",
+        command,
+        flags: flagsOf(said),
+        said: {
+          positional: positional === undefined ? "" : String(said[positional.name]),
+          flag: (name) => once(name, textsOf(said[name])),
+        },
+      });
+    },
+  );
+}
+
+function withOptions(to: Argv, names: readonly OptionName[]): Argv {
+  for (const name of names) {
+    const { describe, value, default: text } = OPTIONS[name];
+    const choices = name in FORMS ? `: ${FORMS[name as keyof typeof FORMS]}` : "";
+    to.option(
+      flagOf(name),
+      value === undefined
+        ? { type: "boolean", describe: describe + choices }
+        : {
+            requiresArg: true,
+            describe: describe + choices,
+            ...(text === "" ? {} : { defaultDescription: text }),
+          },
+    );
+  }
+  return to.option(CONFIG_FLAG, {
+    requiresArg: true,
+    describe: 'JSON file with options, such as {"max-size": "1GiB"}',
+  });
+}
+
+/** What was said, as texts: the meaning of options is config.ts's. */
+function flagsOf(said: Readonly<Record<string, unknown>>): Flags {
+  const flags = new Map<string, readonly string[]>();
+  for (const name of [...OPTION_NAMES.map(flagOf), CONFIG_FLAG]) {
+    const texts = textsOf(said[name]);
+    if (texts.length > 0) flags.set(name, texts);
+  }
+  return flags;
+}
+
+function textsOf(value: unknown): string[] {
+  if (value === undefined) return [];
+  return (Array.isArray(value) ? value : [value]).map((one: unknown) =>
+    typeof one === "string" ? one : JSON.stringify(one),
+  );
+}
+
+function once(name: string, texts: readonly string[]): string | undefined {
+  if (texts.length > 1) throw new UsageError(`--${name} is given ${texts.length} times`);
+  return texts[0];
+}
+
+/** yargs's own sentences in ours, with the nearest word where one was misspelt. */
+function explain(message: string, argv: readonly string[]): string {
+  const told = /^(Unknown arguments?|Missing required arguments?|Not enough arguments following): (.+)$/.exec(
+    message,
+  );
+  if (told === null) {
+    return message.startsWith("Not enough non-option arguments")
+      ? "the command needs one more word"
+      : message;
+  }
+  const [, kind = "", list = ""] = told;
+  const words = list.split(", ");
+  if (kind.startsWith("Missing")) return `${words.map((word) => `--${word}`).join(" and ")} must be given`;
+  if (kind.startsWith("Not enough")) return `--${words[0]} needs a value`;
+  return words.map((word) => explainUnknown(word, argv)).join("; ");
+}
+
+function explainUnknown(word: string, argv: readonly string[]): string {
+  const isFlag = argv.some((one) => one.startsWith("-") && one.replace(/^-+/, "").startsWith(word));
+  if (!isFlag) {
+    const commands = ["serve", ...new Set(Object.keys(COMMANDS).flatMap((words) => words.split(" ")))];
+    return `unexpected word ${JSON.stringify(word)}${suggestion(word, commands)}`;
+  }
+  const options = [...OPTION_NAMES.map(flagOf), CONFIG_FLAG];
+  if (options.includes(word)) return `--${word} means nothing to this command`;
+  return `unknown option --${word}${suggestion(
+    word,
+    options.map((name) => `--${name}`),
+  )}`;
+}
+
+/** Read before anything is parsed, since parsing may be what fails. */
+function wantsStacks(argv: readonly string[]): boolean {
+  return argv.includes("--verbose");
+}
+
+/** `docyard-server … | head` closes our stdout: nothing is wrong then, and nobody is left to tell. */
+function exitQuietlyOnBrokenPipe(): void {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+}

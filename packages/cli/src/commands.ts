@@ -1,0 +1,196 @@
+/**
+ * The operator's commands: organisations, docks, clients, keys, and the schema. Each opens the store, does one thing,
+ * and answers with one document, so that they work while a server runs on the same store.
+ */
+
+import type { Store } from "@docyard/core";
+import { createProvisioning } from "@docyard/core";
+import type { Config } from "./config.ts";
+import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
+import { UsageError } from "./failure.ts";
+import { list, record } from "./print.ts";
+import { migrateStore, openStore, schemeOf } from "./wire.ts";
+
+/** A flag of one command only. */
+export interface Flag {
+  readonly describe: string;
+  readonly value: string;
+  readonly required?: boolean;
+}
+
+export interface Command {
+  readonly describe: string;
+  /** The one word that follows the command, if any. */
+  readonly positional?: { readonly name: string; readonly describe: string };
+  readonly flags: Readonly<Record<string, Flag>>;
+  readonly run: (said: Said, config: Config) => Promise<Answer>;
+}
+
+/** What stood on the command line besides the options of config.ts. */
+export interface Said {
+  readonly positional: string;
+  readonly flag: (name: string) => string | undefined;
+}
+
+/** One answer, for programs (`--json`) and for people. */
+export interface Answer {
+  readonly document: unknown;
+  readonly text: string;
+}
+
+const DOCK: Flag = {
+  describe: "The only dock it may use (default: every dock of the organization)",
+  value: "ID",
+};
+const ORGANIZATION: Flag = { describe: "Needed when there are several", value: "ID" };
+const NAME: Flag = { describe: "A name for people", value: "NAME", required: true };
+const CLIENT = { name: "id", describe: "mc_… or dyc_…" };
+
+/** By their words: `client create` is typed as two. */
+export const COMMANDS: Readonly<Record<string, Command>> = {
+  "org create": {
+    describe: "Create an organization",
+    positional: { name: "name", describe: "Its name, for people" },
+    flags: {},
+    run: onStore(async (store, { positional }) => {
+      const made = organization(await createProvisioning(store.accounts).createOrganization(positional));
+      return { document: made, text: record(`Organization ${made.id} created.`, made) };
+    }),
+  },
+  "org list": {
+    describe: "List organizations",
+    flags: {},
+    run: onStore(async (store) => listing((await store.accounts.list("organization")).map(organization))),
+  },
+  "dock create": {
+    describe: "Create a dock",
+    positional: { name: "id", describe: "1 to 64 letters, digits, _ or -" },
+    flags: {
+      name: { ...NAME, required: false, describe: "A name for people (default: the id)" },
+      org: ORGANIZATION,
+    },
+    run: onStore(async (store, { positional, flag }) => {
+      const made = dock(
+        await createProvisioning(store.accounts).createDock(positional, {
+          ...given("name", flag("name")),
+          ...given("organizationId", flag("org")),
+        }),
+      );
+      return { document: made, text: record(`Dock ${made.id} created.`, made) };
+    }),
+  },
+  "dock list": {
+    describe: "List docks",
+    flags: { org: { describe: "Only of this organization", value: "ID" } },
+    run: onStore(async (store, { flag }) =>
+      listing((await store.accounts.list("dock", flag("org"))).map(dock)),
+    ),
+  },
+  "client create": {
+    describe: "Create a machine client; its secret is shown once",
+    flags: {
+      name: NAME,
+      dock: DOCK,
+      org: ORGANIZATION,
+      scopes: { describe: 'Such as "artifacts:read artifacts:write" (default: all)', value: "SCOPES" },
+    },
+    run: onStore(async (store, { flag }) => {
+      const { client: made, clientSecret } = await createProvisioning(store.accounts).createClient({
+        name: flag("name")!,
+        ...given("dockId", flag("dock")),
+        ...given("organizationId", flag("org")),
+        ...given(
+          "scopes",
+          flag("scopes")
+            ?.split(/[\s,]+/)
+            .filter((scope) => scope !== ""),
+        ),
+      });
+      const document = clientWithSecret(made, clientSecret);
+      return { document, text: record(`Client ${made.id} created. ${SHOWN_ONCE}`, document) };
+    }),
+  },
+  "client disable": {
+    describe: "Stop a machine client at once, tokens included",
+    positional: CLIENT,
+    flags: {},
+    run: onStore(async (store, { positional }) => {
+      const changed = client(await createProvisioning(store.accounts).disableClient(positional));
+      return { document: changed, text: record(`Client ${changed.id} disabled.`, changed) };
+    }),
+  },
+  "client rotate": {
+    describe: "Give a machine client a new secret, shown once; the old one stops at once",
+    positional: CLIENT,
+    flags: {},
+    run: onStore(async (store, { positional }) => {
+      const { client: changed, clientSecret } = await createProvisioning(store.accounts).rotateClient(
+        positional,
+      );
+      const document = clientWithSecret(changed, clientSecret);
+      return { document, text: record(`Client ${changed.id} has a new secret. ${SHOWN_ONCE}`, document) };
+    }),
+  },
+  "client list": {
+    describe: "List machine clients, without secrets",
+    flags: { org: { describe: "Only of this organization", value: "ID" } },
+    run: onStore(async (store, { flag }) =>
+      listing((await store.accounts.list("client", flag("org"))).map(client)),
+    ),
+  },
+  "key create": {
+    describe: "Create a Studio API key, shown once",
+    flags: { name: NAME, dock: { ...DOCK, describe: "The dock it opens", required: true } },
+    run: onStore(async (store, { flag }) => {
+      const { key: made, apiKey } = await createProvisioning(store.accounts).createKey({
+        name: flag("name")!,
+        dockId: flag("dock")!,
+      });
+      const document = keyWithSecret(made, apiKey);
+      return { document, text: record(`Key ${made.id} created. ${SHOWN_ONCE}`, document) };
+    }),
+  },
+  "key list": {
+    describe: "List Studio API keys, without secrets",
+    flags: { org: { describe: "Only of this organization", value: "ID" } },
+    run: onStore(async (store, { flag }) =>
+      listing((await store.accounts.list("key", flag("org"))).map(key)),
+    ),
+  },
+  migrate: {
+    describe: "Bring the tables up to this version (every start does this as well)",
+    flags: {},
+    async run(_, config) {
+      const { from, to } = await migrateStore(config);
+      const text =
+        from === to ? `The tables are up to date (schema ${to}).` : `Migrated from schema ${from} to ${to}.`;
+      return { document: { db: schemeOf(config.db), from, to }, text: `${text}\n` };
+    },
+  },
+};
+
+const SHOWN_ONCE = "The secret is shown this once.";
+
+/** A command that opens the store, does one thing, and closes it. */
+function onStore(work: (store: Store, said: Said) => Promise<Answer>): Command["run"] {
+  return async (said, config) => {
+    if (schemeOf(config.db) === "memory") {
+      throw new UsageError("--db memory lives inside one server process: no other command can reach it");
+    }
+    const store = await openStore(config);
+    try {
+      return await work(store, said);
+    } finally {
+      await store.close();
+    }
+  };
+}
+
+function listing(documents: readonly object[]): Answer {
+  return { document: documents, text: list(documents) };
+}
+
+/** An optional field, left out when there is nothing to say. */
+function given<K extends string, V>(name: K, value: V | undefined): { readonly [N in K]?: V } {
+  return value === undefined ? {} : ({ [name]: value } as { [N in K]: V });
+}

@@ -1,0 +1,95 @@
+/**
+ * The JSON shapes of `--json`, which scripts rely on: accounts with ISO timestamps, and with their secret only where it
+ * has just been made. Who prints them, and when, is the commands' affair.
+ */
+
+import type { ApiKey, Dock, FirstRun, MachineClient, Organization } from "@docyard/core";
+
+export interface OrganizationDocument {
+  readonly id: string;
+  readonly name: string;
+  readonly createdAt: string;
+}
+
+export interface DockDocument {
+  readonly id: string;
+  readonly name: string;
+  readonly organizationId: string;
+  readonly createdAt: string;
+}
+
+export interface ClientDocument {
+  readonly id: string;
+  readonly clientId: string;
+  readonly name: string;
+  readonly scopes: readonly string[];
+  readonly dockId: string | null;
+  readonly organizationId: string;
+  readonly isActive: boolean;
+  readonly createdAt: string;
+}
+
+export interface ClientSecretDocument extends ClientDocument {
+  readonly clientSecret: string;
+}
+
+export interface KeyDocument {
+  readonly id: string;
+  readonly name: string;
+  readonly dockId: string;
+  readonly organizationId: string;
+  readonly isActive: boolean;
+  readonly createdAt: string;
+}
+
+/** Without `isActive`, which a new key always is. */
+export interface KeySecretDocument extends Omit<KeyDocument, "isActive"> {
+  readonly apiKey: string;
+}
+
+export interface FirstRunDocument {
+  readonly organization: OrganizationDocument;
+  readonly dock: DockDocument;
+  readonly client: ClientSecretDocument;
+  readonly key: KeySecretDocument;
+}
+
+export function organization({ id, name, createdAt }: Organization): OrganizationDocument {
+  return { id, name, createdAt: iso(createdAt) };
+}
+
+export function dock({ id, name, organizationId, createdAt }: Dock): DockDocument {
+  return { id, name, organizationId, createdAt: iso(createdAt) };
+}
+
+export function client(from: MachineClient): ClientDocument {
+  const { id, clientId, name, scopes, dockId, organizationId, isActive, createdAt } = from;
+  return { id, clientId, name, scopes, dockId, organizationId, isActive, createdAt: iso(createdAt) };
+}
+
+export function clientWithSecret(from: MachineClient, clientSecret: string): ClientSecretDocument {
+  const { id, clientId, ...rest } = client(from);
+  return { id, clientId, clientSecret, ...rest };
+}
+
+export function key({ id, name, dockId, organizationId, isActive, createdAt }: ApiKey): KeyDocument {
+  return { id, name, dockId, organizationId, isActive, createdAt: iso(createdAt) };
+}
+
+export function keyWithSecret(from: ApiKey, apiKey: string): KeySecretDocument {
+  const { id, name, dockId, organizationId, createdAt } = key(from);
+  return { id, apiKey, name, dockId, organizationId, createdAt };
+}
+
+export function firstRun(made: FirstRun): FirstRunDocument {
+  return {
+    organization: organization(made.organization),
+    dock: dock(made.dock),
+    client: clientWithSecret(made.client, made.clientSecret),
+    key: keyWithSecret(made.key, made.apiKey),
+  };
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}

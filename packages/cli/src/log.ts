@@ -1,0 +1,33 @@
+/**
+ * The server's log: on stderr, one line per entry, for people on a terminal and as JSON everywhere else.
+ * What is worth a line is decided where it happens; secrets and signed URLs never are.
+ */
+
+import { destination, pino, type Logger } from "pino";
+import type { LogLevel } from "./config.ts";
+
+export type { Logger };
+
+const STDERR = 2;
+
+/** Lines are written at once: the last words of a process that ends are not lost. */
+export function createLog(level: LogLevel, options: { readonly isTerminal: boolean }): Logger {
+  const stderr = destination({ fd: STDERR, sync: true });
+  return pino(
+    {
+      level,
+      base: null,
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    options.isTerminal ? { write: (line: string) => void stderr.write(forPeople(line)) } : stderr,
+  );
+}
+
+/** `12:00:00.000 info  message  key=value`. */
+function forPeople(line: string): string {
+  const { level, time, msg, ...rest } = JSON.parse(line) as Record<string, unknown>;
+  const clock = String(time).slice(11, 23);
+  const details = Object.entries(rest).map(([name, value]) => `  ${name}=${JSON.stringify(value)}`);
+  return `${clock} ${String(level).padEnd(5)} ${typeof msg === "string" ? msg : ""}${details.join("")}\n`;
+}

@@ -1,0 +1,245 @@
+/**
+ * The composition root: Config → drivers → core. The one place that knows every driver, one line for each.
+ * A driver is imported when it is chosen and not before, so that a start pays only for what it uses.
+ */
+
+import { isIP } from "node:net";
+import type { BlobStore, Docyard, Provisioning, Queue, RateLimit, SettingsInput, Store } from "@docyard/core";
+import { createDocyard, createProvisioning, DEFAULT_SETTINGS } from "@docyard/core";
+import type { Config } from "./config.ts";
+import { Failure, reasonOf, UsageError } from "./failure.ts";
+
+/** What a driver for bytes may need besides its own words. */
+interface BlobContext {
+  /** Signed URLs begin with it. */
+  readonly publicUrl: string;
+  readonly verifyReads: Config["verifyReads"];
+  /** For stores that sign their own URLs: shared by all replicas, kept in the store. */
+  readonly secret: () => Promise<Uint8Array>;
+}
+
+interface Driver<Context, Port> {
+  /** How it is written, for `--help` and errors. */
+  readonly form: string;
+  /** `target` is all that the operator wrote. */
+  readonly open: (target: string, context: Context) => Port | Promise<Port>;
+}
+
+type Drivers<Context, Port> = Readonly<Record<string, Driver<Context, Port>>>;
+
+interface StoreDriver extends Driver<undefined, Store> {
+  /** Brings the tables up to date without opening the store; absent where there are no tables. */
+  readonly migrate?: (target: string) => Promise<Migrated>;
+}
+
+/** Schema numbers before and after. */
+export interface Migrated {
+  readonly from: number;
+  readonly to: number;
+}
+
+const STORES: Readonly<Record<string, StoreDriver>> = {
+  sqlite: {
+    form: "sqlite[:FILE]",
+    open: async (target) =>
+      (await import("@docyard/adapters/store/sqlite")).sqliteStore({ file: sqliteFile(target) }),
+    migrate: async (target) =>
+      (await import("@docyard/adapters/store/sqlite")).migrate({ file: sqliteFile(target) }),
+  },
+  memory: {
+    form: "memory",
+    open: async () => (await import("@docyard/adapters/store/memory")).memoryStore(),
+  },
+};
+
+const BLOBS: Drivers<BlobContext, BlobStore> = {
+  folder: {
+    form: "a folder",
+    open: async (root, { publicUrl, verifyReads, secret }) =>
+      (await import("@docyard/adapters/blob/disk")).diskBlobs({
+        root,
+        baseUrl: publicUrl,
+        secret: await secret(),
+        verifyReads,
+      }),
+  },
+  memory: {
+    form: "memory",
+    open: async (_, { publicUrl, secret }) =>
+      (await import("@docyard/adapters/blob/memory")).memoryBlobs({
+        baseUrl: publicUrl,
+        secret: await secret(),
+      }),
+  },
+};
+
+interface Signals {
+  readonly queue: Queue;
+  readonly limit: RateLimit;
+}
+
+/** What several replicas share through one server, they share altogether: the queue, and the counts of the limits. */
+const QUEUES: Drivers<undefined, Signals> = {
+  memory: {
+    form: "memory",
+    open: async () => ({
+      queue: (await import("@docyard/adapters/queue/memory")).memoryQueue(),
+      limit: (await import("@docyard/adapters/limit/memory")).memoryLimit(),
+    }),
+  },
+};
+
+/** What `--help` says may be chosen. */
+export const FORMS: { readonly db: string; readonly blob: string; readonly queue: string } = {
+  db: forms(STORES),
+  blob: forms(BLOBS),
+  queue: forms(QUEUES),
+};
+
+/** The word that chooses a driver: all before the first colon. */
+export function schemeOf(target: string): string {
+  return target.split(":", 1)[0]!.toLowerCase();
+}
+
+/**
+ * Opens the store alone, for the operator's commands.
+ * @throws UsageError for a scheme nobody serves; Failure when the store cannot be opened.
+ */
+export async function openStore(config: Pick<Config, "db">): Promise<Store> {
+  return open("--db", STORES, schemeOf(config.db), config.db, undefined);
+}
+
+/** Brings the tables of the store up to date. @throws as `openStore` does. */
+export async function migrateStore(config: Pick<Config, "db">): Promise<Migrated> {
+  const driver = choose("--db", STORES, schemeOf(config.db));
+  if (driver.migrate === undefined)
+    throw new UsageError(`--db ${schemeOf(config.db)} has no tables to migrate`);
+  return opening("--db", config.db, () => driver.migrate!(config.db));
+}
+
+/** Everything a server is made of. */
+export interface Parts {
+  readonly docyard: Docyard;
+  readonly blobs: BlobStore;
+  readonly provisioning: Provisioning;
+  /** What readiness asks, part by part. */
+  readonly checks: Readonly<Record<string, () => Promise<void>>>;
+  /** Closes what is open, the last opened first. */
+  close(): Promise<void>;
+}
+
+/** Opens all drivers and hands them to core; what was opened is closed again when a later one fails. */
+export async function wire(config: Config, publicUrl: string): Promise<Parts> {
+  const opened: { close(): Promise<void> }[] = [];
+  const keep = <T extends { close(): Promise<void> }>(part: T): T => {
+    opened.push(part);
+    return part;
+  };
+  const close = async (): Promise<void> => {
+    for (let part = opened.pop(); part !== undefined; part = opened.pop()) await part.close();
+  };
+
+  try {
+    const store = keep(await openStore(config));
+    const provisioning = createProvisioning(store.accounts);
+    const blobs = keep(
+      await open("--blob", BLOBS, blobScheme(config.blob), config.blob, {
+        publicUrl,
+        verifyReads: config.verifyReads,
+        secret: async () => Buffer.from((await provisioning.serverKeys("url"))[0].secret, "base64url"),
+      }),
+    );
+    const { queue, limit } = await open("--queue", QUEUES, schemeOf(config.queue), config.queue, undefined);
+    keep(queue);
+    keep(limit);
+    const docyard = createDocyard({ store, blobs, queue, limit, settings: settingsOf(config) });
+    const checks = {
+      store: () => store.ready(),
+      blobs: () => blobs.ready(),
+      queue: () => queue.ready(),
+    };
+    return { docyard, blobs, provisioning, checks, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** `http://HOST:PORT`, where every address is written as this machine's own. */
+export function defaultPublicUrl(host: string, port: number): string {
+  const name = isEveryAddress(host) ? "localhost" : isIP(host) === 6 ? `[${host}]` : host;
+  return `http://${name}:${port}`;
+}
+
+export function isEveryAddress(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
+}
+
+function settingsOf(config: Config): SettingsInput {
+  const { list, download, token } = DEFAULT_SETTINGS.limits;
+  return {
+    sizeMax: config.maxSize,
+    urlTtlMs: config.urlTtl,
+    // No signed URL may outlive what it points to.
+    graceMs: Math.max(DEFAULT_SETTINGS.graceMs, config.urlTtl),
+    limits: {
+      list: { ...list, max: config.limitList },
+      download: { ...download, max: config.limitDownload },
+      token: { ...token, max: config.limitToken },
+    },
+  };
+}
+
+async function open<Context, Port>(
+  flag: string,
+  drivers: Drivers<Context, Port>,
+  scheme: string,
+  target: string,
+  context: Context,
+): Promise<Port> {
+  const driver = choose(flag, drivers, scheme);
+  return opening(flag, target, () => driver.open(target, context));
+}
+
+function choose<D extends { readonly form: string }>(
+  flag: string,
+  drivers: Readonly<Record<string, D>>,
+  scheme: string,
+): D {
+  const driver = Object.hasOwn(drivers, scheme) ? drivers[scheme] : undefined;
+  if (driver !== undefined) return driver;
+  throw new UsageError(`${flag}: there is no driver for "${scheme}" (choose from: ${forms(drivers)})`);
+}
+
+/** Drivers say what is wrong in one line; whose fault it is, only we know. */
+async function opening<T>(flag: string, target: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new Failure(`${flag} ${withoutSecrets(target)}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+function forms(drivers: Readonly<Record<string, { readonly form: string }>>): string {
+  return Object.values(drivers)
+    .map(({ form }) => form)
+    .join(", ");
+}
+
+/** Anything that is no URL and not the word `memory` is a folder, `./memory` among them. */
+function blobScheme(target: string): string {
+  return target === "memory" || /^[a-z][a-z0-9+.-]*:\/\//i.test(target) ? schemeOf(target) : "folder";
+}
+
+/** `sqlite`, `sqlite:FILE` and `sqlite:///FILE` (an absolute path, as other programs write it). */
+function sqliteFile(target: string): string {
+  const file = target.slice("sqlite:".length).replace(/^\/\/(?=\/)/, "");
+  if (file.startsWith("//")) throw new UsageError(`--db ${target}: write sqlite:FILE or sqlite:/FILE`);
+  return file === "" ? "./docyard.db" : file;
+}
+
+/** A target as errors may show it: without what stands between `://` and `@`, and without a query. */
+function withoutSecrets(target: string): string {
+  return target.replace(/:\/\/[^/@]*@/, "://…@").replace(/\?.*$/, "");
+}
