@@ -172,6 +172,11 @@ export interface ArtifactEvent extends Required<NewEvent> {
   readonly seq: number;
 }
 
+/** Whether this can be an id at all. What cannot is not looked up: databases have their own ideas of odd text. */
+export function isId(text: string): boolean {
+  return /^[A-Za-z0-9_-]{1,64}$/.test(text);
+}
+
 const DIGEST = /^(?:sha256:)?([0-9a-f]{64})$/i;
 
 /** A digest as clients write it (bare or `sha256:` hex, any case; contract 7) in its stored form, or null. */
@@ -202,11 +207,14 @@ export function filenameFault(name: string): string | null {
 }
 
 /**
- * A filename folded for search: NFC, then lower case one code point at a time, so that folding never depends on the
- * neighbours and a folded part is always found in the folded whole (Greek final sigma would break that).
+ * A filename folded for search: blind to case and to how letters are composed. Case is folded one code point at a time
+ * (up, then down: that joins ß with SS and both small sigmas), so that folding never depends on the neighbours and a
+ * folded part is always found in the folded whole. Folding twice changes nothing more.
  */
 export function foldName(name: string): string {
   let folded = "";
-  for (const char of name.normalize("NFC")) folded += char.toLowerCase();
-  return folded;
+  for (const char of name.normalize("NFC")) {
+    for (const upper of char.toLowerCase().toUpperCase()) folded += upper.toLowerCase();
+  }
+  return folded.normalize("NFC");
 }

@@ -5,7 +5,7 @@
 
 import type { Dock, Principal } from "./access.ts";
 import type { Artifact, ArtifactStatus, Face, MediaType } from "./artifact.ts";
-import { nextStatus } from "./artifact.ts";
+import { isId, nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { bug, invalid, newEvent, ROUNDS_MAX, shown, signDownload } from "./context.ts";
 import { DocyardError } from "./errors.ts";
@@ -71,7 +71,7 @@ export async function getArtifact(
   face: Face,
   id: string,
 ): Promise<Artifact> {
-  const artifact = await artifacts.get({ id });
+  const artifact = isId(id) ? await artifacts.get({ id }) : null;
   if (
     artifact === null ||
     artifact.dockId !== dock.id ||
@@ -117,6 +117,10 @@ function checkPaging(input: ListInput): { start: PageStart; limit: number } {
   if (!(Number.isSafeInteger(offset) && offset >= 0)) issues.push("offset must be an integer of at least 0");
   if (input.cursor !== undefined && input.offset !== undefined) {
     issues.push("cursor and offset cannot be combined");
+  }
+  // No filename has either, and no database takes both.
+  if (input.search !== undefined && (!input.search.isWellFormed() || input.search.includes("\0"))) {
+    issues.push("search must be well-formed text without NUL");
   }
   if (input.statuses?.length === 0) issues.push("status must name at least one status");
   if (issues.length > 0) throw invalid(issues);

@@ -5,7 +5,16 @@
  */
 
 import type { Dock, MachineClient, Principal, Scope } from "./access.ts";
-import { digestSecret, digestsEqual, isScope, requireDock, requireScope, SCOPES } from "./access.ts";
+import {
+  digestSecret,
+  digestsEqual,
+  isDockId,
+  isScope,
+  requireDock,
+  requireScope,
+  SCOPES,
+} from "./access.ts";
+import { isId } from "./artifact.ts";
 import type { Listed, ListInput } from "./catalog.ts";
 import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
 import type { Context, Settings, SettingsInput } from "./context.ts";
@@ -137,7 +146,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     settings: context.settings,
 
     async authenticate({ clientId, clientSecret, scopes }) {
-      const client = await accounts.find("client", { handle: clientId });
+      const client = isId(clientId) ? await accounts.find("client", { handle: clientId }) : null;
       const presented = await digestSecret(clientSecret);
       // The comparison happens for unknown clients too, so that time does not tell them from known ones.
       const matches = digestsEqual(presented, client?.secretDigest ?? "0".repeat(64));
@@ -154,7 +163,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     },
 
     async principal(machineClientId, scopes) {
-      const client = await accounts.find("client", { id: machineClientId });
+      const client = isId(machineClientId) ? await accounts.find("client", { id: machineClientId }) : null;
       if (client === null || !client.isActive) {
         throw new DocyardError("unauthenticated", "Invalid or expired token");
       }
@@ -164,7 +173,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     async open<S extends keyof DockFor>(principal: Principal, dockId: string, scope: S): Promise<DockFor[S]> {
       requireScope(principal, scope);
       // A foreign dock is refused before it is looked up: nothing leaks, not even by time.
-      const reachable = principal.dockId === null || principal.dockId === dockId;
+      const reachable = isDockId(dockId) && (principal.dockId === null || principal.dockId === dockId);
       const dock = requireDock(
         principal,
         dockId,

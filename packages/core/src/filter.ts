@@ -5,7 +5,7 @@
 
 import { DocyardError } from "./errors.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
-import { isJsonObject } from "./json.ts";
+import { isJsonObject, parseJson } from "./json.ts";
 
 /** An object that must be contained in an artifact's metadata; `{}` matches everything. */
 export type Filter = JsonObject;
@@ -20,6 +20,8 @@ export const METADATA_BYTES_MAX = 65_536;
 export const FILTER_VALUES_MAX = 32;
 /** Longest indexed value, in UTF-16 units of its JSON text; longer ones are indexed by their beginning. */
 const TERM_VALUE_MAX = 128;
+/** Longest indexed path, likewise: with the value at most 1.9 KB of UTF-8, which any B-tree takes (PostgreSQL: 2.7 KB). */
+const TERM_PATH_MAX = 512;
 
 /**
  * Whether `metadata` contains `filter`:
@@ -59,7 +61,7 @@ export interface Term {
 export function terms(document: JsonObject): Term[] {
   const found = new Map<string, Term>();
   const add = (path: string, value: string): void => {
-    const term = { path, value: value.slice(0, TERM_VALUE_MAX) };
+    const term = { path: cut(path, TERM_PATH_MAX), value: cut(value, TERM_VALUE_MAX) };
     found.set(`${term.path}\n${term.value}`, term);
   };
   const walk = (value: JsonValue, path: string): void => {
@@ -79,14 +81,24 @@ export function terms(document: JsonObject): Term[] {
   return [...found.values()];
 }
 
+/** The beginning of a text, never half of a surrogate pair. */
+function cut(text: string, lengthMax: number): string {
+  return text.slice(0, lengthMax).replace(/[\ud800-\udbff]$/, "");
+}
+
 /**
  * Whether having all of the filter's terms is enough to match it. Not so with arrays (which element?) and with
- * values longer than a term holds; then a store checks its candidates with `match`.
+ * paths or values longer than a term holds; then a store checks its candidates with `match`.
  */
-export function isExact(filter: JsonValue): boolean {
-  if (Array.isArray(filter)) return false;
-  if (isJsonObject(filter)) return Object.values(filter).every(isExact);
-  return JSON.stringify(filter).length < TERM_VALUE_MAX;
+export function isExact(filter: Filter): boolean {
+  const walk = (value: JsonValue, pathLength: number): boolean => {
+    if (pathLength >= TERM_PATH_MAX || Array.isArray(value)) return false;
+    if (!isJsonObject(value)) return JSON.stringify(value).length < TERM_VALUE_MAX;
+    return Object.entries(value).every(([key, member]) =>
+      walk(member, pathLength + JSON.stringify(key).length + 1),
+    );
+  };
+  return walk(filter, 0);
 }
 
 /**
@@ -97,10 +109,10 @@ export function isExact(filter: JsonValue): boolean {
 export function parseFilter(text: string): Filter {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch {
     try {
-      value = JSON.parse(`{${text}}`);
+      value = parseJson(`{${text}}`);
     } catch {
       value = undefined;
     }
@@ -116,7 +128,7 @@ export function parseFilter(text: string): Filter {
   return value;
 }
 
-/** Why this metadata is refused, or null: too deep, too many values, too large. */
+/** Why this metadata is refused, or null: too deep, too many values, too large, a number beyond JavaScript's. */
 export function metadataFault(metadata: JsonObject): string | null {
   const fault = shapeFault(metadata, "metadata", METADATA_VALUES_MAX);
   if (fault !== null) return fault;
@@ -134,6 +146,10 @@ function shapeFault(document: JsonObject, name: string, valuesMax: number): stri
     }
     values += level.length;
     if (values - 1 > valuesMax) return `${name} must have at most ${valuesMax} values`;
+    // JSON.parse makes Infinity of 1e400, and JSON.stringify makes null of that.
+    if (level.some((value) => typeof value === "number" && !Number.isFinite(value))) {
+      return `${name} must not have numbers beyond ${Number.MAX_VALUE}`;
+    }
     level = level.flatMap((value) =>
       typeof value === "object" && value !== null ? Object.values(value) : [],
     );

@@ -478,6 +478,8 @@ async function afterwards(context: Context, lease: Lease): Promise<void> {
   const artifact = lease.artifact();
   if (artifact.status !== "upload_completed") return;
   await dropOwnAttempt(context, artifact);
+  // Copied, and then found that an equal one had been published first.
+  if (artifact.sharesBlob) await context.blobs.delete(ownBlobKey(artifact, artifact.digest!));
   if (artifact.stagingKey !== null) await context.blobs.delete(artifact.stagingKey);
   await lease.write({ dueAt: null }, null).catch((error: unknown) => {
     // The sweep was quicker, or the client has deleted it meanwhile: nothing is left to do.

@@ -50,10 +50,12 @@ export function decodeCursor(cursor: string): Position {
     // Not base64: refused below, like any other text that is no cursor.
   }
   const parts = CURSOR.exec(text);
-  if (parts === null) {
+  const position = parts === null ? null : { createdAt: Number(parts[1]), id: parts[2]! };
+  // Base64 has many spellings of one text (padding, white space, unused bits): only the one we wrote is a cursor.
+  if (position === null || encodeCursor(position) !== cursor) {
     throw new DocyardError("invalid_argument", "cursor must be a nextCursor of an earlier page");
   }
-  return { createdAt: Number(parts[1]), id: parts[2]! };
+  return position;
 }
 
 export function clampLimit(limit: number): number {

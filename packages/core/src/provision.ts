@@ -5,6 +5,7 @@
 
 import type { ApiKey, Dock, MachineClient, Organization, Scope, ServerKey } from "./access.ts";
 import { digestSecret, isDockId, isScope, SCOPES } from "./access.ts";
+import { isId } from "./artifact.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import type { IdSource } from "./id.ts";
 import { createIdSource, newSecret } from "./id.ts";
@@ -133,7 +134,7 @@ export function createProvisioning(
   };
 
   const findDock = async (id: string): Promise<Dock> => {
-    const dock = await accounts.find("dock", { id });
+    const dock = isId(id) ? await accounts.find("dock", { id }) : null;
     if (dock === null) throw new DocyardError("not_found", `Dock ${id} not found`);
     return dock;
   };
@@ -153,7 +154,9 @@ export function createProvisioning(
 
   /** By `mc_…` or by `dyc_…`: operators have either at hand. */
   const findClient = async (id: string): Promise<MachineClient> => {
-    const client = (await accounts.find("client", { id })) ?? (await accounts.find("client", { handle: id }));
+    const client = isId(id)
+      ? ((await accounts.find("client", { id })) ?? (await accounts.find("client", { handle: id })))
+      : null;
     if (client === null) throw new DocyardError("not_found", `Client ${id} not found`);
     return client;
   };

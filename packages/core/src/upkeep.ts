@@ -33,10 +33,14 @@ export async function sweep(context: Context, options: SweepOptions = {}): Promi
   const failures: { artifactId: string; error: unknown }[] = [];
   const seen = new Set<string>();
   const mayGoOn = (): boolean => signal?.aborted !== true && handled + failures.length < limit;
+  /** Rows that were dealt with and are due still (a worker has not come yet, a clean-up fails): looked past, not at. */
+  let passed = 0;
   while (mayGoOn()) {
-    const due = await context.artifacts.due(context.now(), SWEEP_BATCH);
+    const asked = passed + SWEEP_BATCH;
+    const due = await context.artifacts.due(context.now(), asked);
     const fresh = due.filter(({ id, version }) => !seen.has(`${id}:${version}`));
-    if (fresh.length === 0) break;
+    if (fresh.length === 0 && due.length < asked) break;
+    passed = due.length - fresh.length;
     for (const artifact of fresh) {
       if (!mayGoOn()) break;
       seen.add(`${artifact.id}:${artifact.version}`);
@@ -72,6 +76,7 @@ async function handleDue(context: Context, artifact: Artifact): Promise<void> {
       );
       return;
     case "upload_completed":
+      await dropStrayCopies(context, artifact);
       await dropStaged(context, artifact);
       await artifacts.update(artifact.id, artifact.version, { dueAt: null }, null);
   }
@@ -105,14 +110,17 @@ async function dropBytes(context: Context, artifact: Artifact): Promise<void> {
       await dropUnlessUsed(context, ownBlobKey(artifact, staged.digest));
     }
   }
-  if (artifact.face === "studio") {
-    // A worker's attempts may have seen different bytes each: each left at most one copy beside the others.
-    for (const { key } of await blobs.list(`${artifact.storageKey}-`, { limit: LIST_BATCH })) {
-      await dropUnlessUsed(context, key);
-    }
-  }
+  await dropStrayCopies(context, artifact);
   if (artifact.blobKey !== null) await dropUnlessUsed(context, artifact.blobKey);
   await dropStaged(context, artifact);
+}
+
+/** A worker's attempts may have seen different bytes each, and each may have died between its copy and its commit. */
+async function dropStrayCopies(context: Context, artifact: Artifact): Promise<void> {
+  if (artifact.face !== "studio") return;
+  for (const { key } of await context.blobs.list(`${artifact.storageKey}-`, { limit: LIST_BATCH })) {
+    await dropUnlessUsed(context, key);
+  }
 }
 
 async function dropStaged({ blobs }: Context, artifact: Artifact): Promise<void> {

@@ -5,7 +5,7 @@
 
 import type { Dock, Principal } from "./access.ts";
 import type { Artifact, ArtifactChange } from "./artifact.ts";
-import { filenameFault, nextStatus, parseDigest } from "./artifact.ts";
+import { filenameFault, isId, nextStatus, parseDigest } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import {
   bug,
@@ -119,7 +119,7 @@ export async function completeUpload(
   principal: Principal,
   input: CompleteInput,
 ): Promise<Completed> {
-  const artifact = await context.artifacts.get({ uploadId: input.uploadId });
+  const artifact = isId(input.uploadId) ? await context.artifacts.get({ uploadId: input.uploadId }) : null;
   if (artifact === null || artifact.dockId !== dock.id || artifact.face !== "machine") {
     throw new DocyardError("not_found", `Upload ${shown(input.uploadId)} not found in dock ${dock.id}`);
   }
@@ -139,9 +139,16 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
   let artifact = first;
   /** Set when equal content turned out to be held by an artifact of the other face. */
   let shareWith: Artifact | null = null;
+  /** What this call has copied: all but the published one goes, once the row can publish no more. */
+  const copied = new Set<string>();
+  const dropCopiesBut = async (published: string | null): Promise<void> => {
+    for (const key of copied) if (key !== published) await blobs.delete(key);
+  };
   for (let round = 0; round < ROUNDS_MAX; round++) {
-    const ended = await endedUpload(context, artifact);
-    if (ended !== null) return ended;
+    if (artifact.status !== "created") {
+      await dropCopiesBut(artifact.blobKey);
+      return endedUpload(context, artifact);
+    }
 
     const stagingKey = artifact.stagingKey!;
     const staged = await blobs.stat(stagingKey);
@@ -162,13 +169,20 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
       await blobs.delete(stagingKey);
       throw fault;
     }
-    if (staged.digest === null) return verifyLater(context, artifact, by);
+    if (staged.digest === null) {
+      artifact = await verifyLater(context, artifact, by);
+      continue;
+    }
 
     const content = { size: staged.size, digest: staged.digest };
+    // The client may have PUT other bytes since the last round.
+    if (shareWith?.digest !== content.digest) shareWith = null;
     const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
     const blobKey: string = shareWith?.blobKey ?? ownBlobKey(artifact, content.digest);
-    if (twin === null && shareWith === null && !(await blobs.copy(stagingKey, blobKey, content))) {
-      continue; // the client has PUT again meanwhile: look at the new bytes
+    if (twin === null && shareWith === null) {
+      copied.add(blobKey);
+      // Refused when the client has PUT again meanwhile: look at the new bytes.
+      if (!(await blobs.copy(stagingKey, blobKey, content))) continue;
     }
     let updated: Artifact | null;
     try {
@@ -196,7 +210,7 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
     if (updated !== null) {
       // A duplicate's own bytes are left to the sweep: deleting gigabytes has no place in a request.
       if (twin !== null) return { artifact: twin, isDuplicate: true };
-      if (shareWith !== null) await blobs.delete(ownBlobKey(artifact, content.digest));
+      await dropCopiesBut(blobKey);
       await blobs.delete(stagingKey);
       return { artifact: updated, isDuplicate: false };
     }
@@ -207,29 +221,25 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
   throw bug(`artifact ${artifact.id} did not settle in ${ROUNDS_MAX} rounds`);
 }
 
-/** What an upload that needs no settling answers, or null when it is still to be settled. */
-async function endedUpload({ artifacts }: Context, artifact: Artifact): Promise<Completed | null> {
-  switch (artifact.status) {
-    case "created":
-      return null;
-    case "upload_started":
-    case "upload_completed":
-      return { artifact, isDuplicate: false };
-    case "upload_failed":
-      throw new DocyardError(
-        "failed_precondition",
-        `This upload has failed (${artifact.failure?.message ?? "no reason recorded"}): create the artifact again`,
-      );
-    case "deleted": {
-      const twin = artifact.duplicateOf === null ? null : await artifacts.get({ id: artifact.duplicateOf });
-      if (twin !== null && twin.status === "upload_completed") return { artifact: twin, isDuplicate: true };
-      throw new DocyardError("not_found", `Artifact ${artifact.id} has been deleted`);
-    }
+/** What `complete` answers for an upload that needs no settling any more. */
+async function endedUpload({ artifacts }: Context, artifact: Artifact): Promise<Completed> {
+  if (artifact.status === "upload_failed") {
+    throw new DocyardError(
+      "failed_precondition",
+      `This upload has failed (${artifact.failure?.message ?? "no reason recorded"}): create the artifact again`,
+    );
   }
+  if (artifact.status !== "deleted") return { artifact, isDuplicate: false };
+  const twin = artifact.duplicateOf === null ? null : await artifacts.get({ id: artifact.duplicateOf });
+  if (twin !== null && twin.status === "upload_completed") return { artifact: twin, isDuplicate: true };
+  throw new DocyardError("not_found", `Artifact ${artifact.id} has been deleted`);
 }
 
-/** Where the store cannot attest a digest: 202, and a worker reads the bytes (ruling 2). */
-async function verifyLater(context: Context, artifact: Artifact, by: string): Promise<Completed> {
+/**
+ * Where the store cannot attest a digest, a worker reads the bytes (ruling 2: 202).
+ * @returns the row as it is then, `upload_started` unless something else came first
+ */
+async function verifyLater(context: Context, artifact: Artifact, by: string): Promise<Artifact> {
   const { artifacts, queue, now } = context;
   const started = await artifacts.update(
     artifact.id,
@@ -237,8 +247,8 @@ async function verifyLater(context: Context, artifact: Artifact, by: string): Pr
     { status: nextStatus(artifact, "begin"), dueAt: now(), updatedAt: now() },
     newEvent(context, "artifact.started", by),
   );
-  await queue.push(artifact.id);
-  return { artifact: started ?? (await artifacts.get({ id: artifact.id })) ?? artifact, isDuplicate: false };
+  if (started !== null) await queue.push(artifact.id);
+  return started ?? (await artifacts.get({ id: artifact.id })) ?? artifact;
 }
 
 function finishChange(
