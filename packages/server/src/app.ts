@@ -1,0 +1,169 @@
+/**
+ * The whole HTTP server as one Hono app: request ids, the log and the metrics around everything, then the faces, the
+ * blob store's own URLs, keys and health. Listening, configuration and adapters are left to whoever calls this.
+ */
+
+import type { BlobStore, Docyard, Provisioning } from "@docyard/core";
+import { SCOPES } from "@docyard/core";
+import { Hono } from "hono";
+import { routePath } from "hono/route";
+import { mountBlobs } from "./blobs.ts";
+import { BODY_BYTES_MAX } from "./body.ts";
+import type { AppEnv, Exchange } from "./exchange.ts";
+import { replyJson, replyText, requestId } from "./exchange.ts";
+import type { ErrorFace } from "./fault.ts";
+import { answerFault, HttpFault } from "./fault.ts";
+import type { ReadinessChecks } from "./health.ts";
+import { mountHealth } from "./health.ts";
+import type { Logger, RequestLine } from "./log.ts";
+import { silentLogger } from "./log.ts";
+import { machineErrors, mountMachine, TOKEN_PATH } from "./machine.ts";
+import { createMetrics } from "./metrics.ts";
+import { createTokens } from "./tokens.ts";
+
+export interface AppOptions {
+  readonly docyard: Docyard;
+  /** Where the token keys are. */
+  readonly provisioning: Pick<Provisioning, "serverKeys">;
+  /** Its own signed URLs are mounted if it serves them. */
+  readonly blobs: BlobStore;
+  readonly version: string;
+  /** Where clients reach this server; asked on each use, since a port may be known late. */
+  readonly publicUrl: () => string;
+  /** Default: no log. */
+  readonly log?: Logger;
+  /** Default 1 h. */
+  readonly tokenTtlMs?: number;
+  /** Milliseconds since 1970 UTC. Default `Date.now`. */
+  readonly now?: () => number;
+  /** Largest body of an API request, in bytes; uploads have their own limit. Default 1 MiB. */
+  readonly bodyBytesMax?: number;
+  /** What `/v1/readyz` asks, by name. Default: `docyard` as a whole, and `blobs`. */
+  readonly checks?: ReadinessChecks;
+}
+
+/** `fetch` for a server, `request` for tests; a Hono app may `route` it. */
+export type App = Hono<AppEnv>;
+
+const JWKS_PATH = "/.well-known/jwks.json";
+const METRICS_PATH = "/metrics";
+/** Asked every few seconds by machines: not worth a line at the usual level. */
+const QUIET_ROUTES: ReadonlySet<string> = new Set(["/v1/healthz", "/v1/readyz", METRICS_PATH]);
+/** Methods are the client's text: only these become labels. */
+const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
+
+export function createApp(options: AppOptions): App {
+  const { docyard, blobs, version, log = silentLogger, bodyBytesMax = BODY_BYTES_MAX } = options;
+  const publicUrl = (): string => options.publicUrl().replace(/\/+$/, "");
+  const metrics = createMetrics(version);
+  const tokens = createTokens({
+    keys: options.provisioning,
+    issuer: publicUrl,
+    ...(options.tokenTtlMs === undefined ? {} : { ttlMs: options.tokenTtlMs }),
+    ...(options.now === undefined ? {} : { now: options.now }),
+  });
+  /** Asked in order; the last one speaks for all paths that no other owns. */
+  const faces: readonly ErrorFace[] = [machineErrors];
+  const faceOf = (path: string): ErrorFace => faces.find((face) => face.owns(path)) ?? machineErrors;
+
+  const app: App = new Hono<AppEnv>();
+
+  app.use(async (c, next) => {
+    const startedAt = performance.now();
+    const exchange = newExchange(requestId(c.req.header("x-request-id")));
+    c.set("exchange", exchange);
+    await next();
+    const figures = {
+      method: METHODS.has(c.req.method) ? c.req.method : "other",
+      route: routeOf(routePath(c, -1)),
+      status: exchange.status ?? c.res.status,
+      ms: Math.round((performance.now() - startedAt) * 1_000) / 1_000,
+      bytesIn: exchange.bytesIn,
+      bytesOut: exchange.bytesOut,
+    };
+    metrics.request(figures);
+    const line: RequestLine = {
+      requestId: exchange.id,
+      ...figures,
+      ...(exchange.principalId === null ? {} : { principalId: exchange.principalId }),
+      ...(exchange.artifactId === null ? {} : { artifactId: exchange.artifactId }),
+      ...(exchange.aborted ? { aborted: true } : {}),
+    };
+    if (QUIET_ROUTES.has(figures.route)) log.debug(line, "request");
+    else log.info(line, "request");
+  });
+
+  app.onError((error, c) => answerFault(c, faceOf(c.req.path), error, log));
+  app.notFound((c) => answerFault(c, faceOf(c.req.path), new HttpFault(404, "No such route"), log));
+
+  mountMachine(app, { docyard, tokens, metrics, log, bodyBytesMax });
+  mountHealth(app, {
+    version,
+    checks: options.checks ?? { docyard: () => docyard.ready(), blobs: () => blobs.ready() },
+    log,
+  });
+  mountKeys(app, tokens, publicUrl);
+  app.get(METRICS_PATH, async (c) => replyText(c, await metrics.text(), metrics.contentType));
+  refuseOtherMethods(app);
+  if (blobs.serve !== undefined) {
+    mountBlobs(app, { serve: blobs.serve, host: docyard.blobHost, metrics, log });
+  }
+  return app;
+}
+
+function newExchange(id: string): Exchange {
+  return {
+    id,
+    principalId: null,
+    artifactId: null,
+    bytesIn: 0,
+    bytesOut: 0,
+    challenge: null,
+    status: null,
+    aborted: false,
+  };
+}
+
+/** The catch-all of the middleware means that no route matched. */
+function routeOf(pattern: string): string {
+  return pattern === "/*" || pattern === "*" ? "unmatched" : pattern;
+}
+
+/** What others need in order to check our tokens, and OAuth clients to find the endpoint (RFC 8414). */
+function mountKeys(app: App, tokens: ReturnType<typeof createTokens>, publicUrl: () => string): void {
+  /** Short enough for a new key to be known soon, long enough to spare us most requests: 5 min. */
+  const headers = { "Cache-Control": "public, max-age=300" };
+  app.get(JWKS_PATH, async (c) => replyJson(c, await tokens.jwks(), { headers }));
+  app.get("/.well-known/oauth-authorization-server", (c) =>
+    replyJson(
+      c,
+      {
+        issuer: publicUrl(),
+        token_endpoint: publicUrl() + TOKEN_PATH,
+        jwks_uri: publicUrl() + JWKS_PATH,
+        response_types_supported: [],
+        grant_types_supported: ["client_credentials"],
+        token_endpoint_auth_methods_supported: ["client_secret_post", "client_secret_basic"],
+        scopes_supported: SCOPES,
+      },
+      { headers },
+    ),
+  );
+}
+
+/** Every known path answers 405 and `Allow` to methods it has no handler for. */
+function refuseOtherMethods(app: App): void {
+  const methods = new Map<string, Set<string>>();
+  for (const { method, path } of app.routes) {
+    if (method === "ALL") continue;
+    const known = methods.get(path) ?? new Set();
+    methods.set(path, known.add(method));
+    if (method === "GET") known.add("HEAD");
+  }
+  for (const [path, known] of methods) {
+    const allow = [...known].sort().join(", ");
+    app.all(path, () => {
+      throw new HttpFault(405, `Method not allowed here: use ${allow}`, { Allow: allow });
+    });
+  }
+}

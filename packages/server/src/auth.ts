@@ -1,0 +1,65 @@
+/**
+ * Who is calling: bearer tokens on resources, client credentials at the token endpoint, each in the forms that
+ * RFC 6749 and RFC 6750 know. Whether the caller may is left to core.
+ */
+
+import type { Docyard, Principal } from "@docyard/core";
+import { DocyardError } from "@docyard/core";
+import type { AppContext } from "./exchange.ts";
+import type { Tokens } from "./tokens.ts";
+
+const REALM = 'realm="docyard"';
+export const BEARER_CHALLENGE: string = `Bearer ${REALM}`;
+export const BASIC_CHALLENGE: string = `Basic ${REALM}, charset="UTF-8"`;
+
+const BEARER = /^bearer +([\w.~+/=-]+) *$/i;
+const BASIC = /^basic +([\w+/=-]+) *$/i;
+
+/**
+ * The caller behind the request's bearer token, as it is now: a deactivated client is refused at once.
+ * @throws DocyardError `unauthenticated`; the answer then carries a challenge (RFC 6750 section 3).
+ */
+export async function authenticate(c: AppContext, docyard: Docyard, tokens: Tokens): Promise<Principal> {
+  const exchange = c.get("exchange");
+  const header = c.req.header("authorization");
+  exchange.challenge = BEARER_CHALLENGE;
+  if (header === undefined) {
+    throw new DocyardError("unauthenticated", "Missing access token: send Authorization: Bearer dyt_live_…");
+  }
+  exchange.challenge = `${BEARER_CHALLENGE}, error="invalid_token"`;
+  const claims = await tokens.verify(BEARER.exec(header)?.[1] ?? "");
+  const principal = await docyard.principal(claims.clientId, claims.scopes);
+  exchange.principalId = principal.id;
+  return principal;
+}
+
+export interface ClientCredentials {
+  readonly clientId: string;
+  readonly clientSecret: string;
+}
+
+/**
+ * Client credentials in an `Authorization: Basic` header (RFC 6749 section 2.3.1: both parts are form-encoded first),
+ * or null where there is none. Another scheme is no client credential and is ignored.
+ * @throws DocyardError `unauthenticated` for a Basic header that cannot be read.
+ */
+export function basicCredentials(header: string | undefined): ClientCredentials | null {
+  if (header === undefined || !/^basic\b/i.test(header)) return null;
+  try {
+    const encoded = BASIC.exec(header)?.[1] ?? "";
+    const bytes = Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0));
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    const colon = text.indexOf(":");
+    if (colon > 0) {
+      return { clientId: formDecode(text.slice(0, colon)), clientSecret: formDecode(text.slice(colon + 1)) };
+    }
+  } catch {
+    // Not base64, not UTF-8, not form-encoded: refused below in the same words.
+  }
+  throw new DocyardError("unauthenticated", "Invalid Authorization header: Basic credentials cannot be read");
+}
+
+/** @throws URIError for a percent sign that begins no escape. */
+function formDecode(text: string): string {
+  return decodeURIComponent(text.replaceAll("+", " "));
+}

@@ -1,0 +1,131 @@
+/**
+ * Mounts a blob store that redeems its own signed URLs, on web objects or, faster, on Node's. Signatures, ranges and
+ * verification are the store's; here are headers, and the figures for log and metrics.
+ */
+
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
+import type { BlobHost, BlobService } from "@docyard/core";
+import type { Hono } from "hono";
+import type { AppContext, AppEnv, Exchange } from "./exchange.ts";
+import { REQUEST_ID_HEADER } from "./exchange.ts";
+import type { Logger } from "./log.ts";
+import { describeFault } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
+
+/** Beside the store's own headers, which know about sandboxing and caching of contents. */
+const BLOB_HEADERS: Readonly<Record<string, string>> = {
+  "X-Content-Type-Options": "nosniff",
+  "Referrer-Policy": "no-referrer",
+};
+
+export interface BlobMountOptions {
+  readonly serve: BlobService;
+  readonly host: BlobHost;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: BlobMountOptions): void {
+  /** The host as the store sees it during one request: what it is asked is noted on the way. */
+  const noting = (exchange: Exchange): BlobHost => ({
+    admit(grant) {
+      exchange.artifactId = grant.artifactId;
+      exchange.principalId = grant.principalId;
+      return host.admit(grant);
+    },
+    async corrupt(grant, reason) {
+      metrics.corruption();
+      log.error({ requestId: exchange.id, artifactId: grant.artifactId, reason }, "stored bytes are corrupt");
+      await host.corrupt(grant, reason);
+    },
+  });
+
+  app.all(`${serve.path}*`, async (c) => {
+    const exchange = c.get("exchange");
+    const pair = serve.node === undefined ? null : nodePair(c);
+    if (serve.node === undefined || pair === null) return serveWeb(c, exchange, serve, noting(exchange));
+    const { incoming, outgoing } = pair;
+    const { socket } = incoming;
+    const start = { read: socket.bytesRead, written: socket.bytesWritten };
+    for (const [name, value] of Object.entries(headersFor(exchange))) outgoing.setHeader(name, value);
+    try {
+      await serve.node(pair, noting(exchange));
+    } catch (error) {
+      // After the first byte there is nothing left to say to the client; the store has cut the connection.
+      if (!outgoing.headersSent) throw error;
+      log.warn({ requestId: exchange.id, error: describeFault(error) }, "transfer cut");
+    } finally {
+      // The socket's own counts, where the body's are not known: they include the heads and stop where a transfer did.
+      const announced = Number(incoming.headers["content-length"] ?? Number.NaN);
+      const isWhole = incoming.complete && Number.isFinite(announced);
+      exchange.bytesIn = isWhole ? announced : bodyFollows(incoming) ? socket.bytesRead - start.read : 0;
+      exchange.bytesOut = outgoing.headersSent ? socket.bytesWritten - start.written : 0;
+      exchange.aborted = outgoing.destroyed && !outgoing.writableFinished;
+    }
+    exchange.status = outgoing.statusCode;
+    return RESPONSE_ALREADY_SENT;
+  });
+}
+
+async function serveWeb(
+  c: AppContext,
+  exchange: Exchange,
+  serve: BlobService,
+  host: BlobHost,
+): Promise<Response> {
+  const announced = c.req.header("content-length");
+  exchange.bytesIn = announced === undefined ? 0 : Number(announced);
+  const isCounted = announced === undefined && c.req.raw.body !== null;
+  const response = await serve.fetch(isCounted ? counted(c.req.raw, exchange) : c.req.raw, host);
+  exchange.bytesOut = c.req.method === "HEAD" ? 0 : Number(response.headers.get("content-length") ?? 0);
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(headersFor(exchange))) headers.set(name, value);
+  return new Response(response.body, { status: response.status, headers });
+}
+
+/** The same request, its body counted as it is read. */
+function counted(request: Request, exchange: Exchange): Request {
+  const counter = new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, controller) {
+      exchange.bytesIn += chunk.length;
+      controller.enqueue(chunk);
+    },
+  });
+  const { method, body } = request;
+  return new Request(request, { method, body: body?.pipeThrough(counter) ?? null, duplex: "half" });
+}
+
+function headersFor(exchange: Exchange): Record<string, string> {
+  return { ...BLOB_HEADERS, [REQUEST_ID_HEADER]: exchange.id };
+}
+
+/** As much of `node:http` as is looked at here. */
+interface NodePair {
+  readonly incoming: {
+    readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+    readonly complete: boolean;
+    readonly socket: { readonly bytesRead: number; readonly bytesWritten: number };
+  };
+  readonly outgoing: {
+    readonly headersSent: boolean;
+    readonly statusCode: number;
+    readonly destroyed: boolean;
+    readonly writableFinished: boolean;
+    setHeader(name: string, value: string): unknown;
+  };
+}
+
+/**
+ * Node's objects, or null on another host. Also null for HEAD, which Hono answers by wrapping the response to a GET:
+ * it would write a second one over what the store has sent; and for HTTP/2, whose sockets carry many requests.
+ */
+function nodePair(c: AppContext): NodePair | null {
+  const { incoming, outgoing } = c.env ?? {};
+  if (c.req.method === "HEAD" || incoming == null || outgoing == null) return null;
+  const pair = { incoming, outgoing } as NodePair;
+  return "httpVersionMajor" in pair.incoming && pair.incoming.httpVersionMajor === 1 ? pair : null;
+}
+
+function bodyFollows({ headers }: NodePair["incoming"]): boolean {
+  return headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
+}

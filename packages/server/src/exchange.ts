@@ -1,0 +1,99 @@
+/**
+ * One request and its answer as the server's own parts see it: the facts that the log, the metrics and the envelope
+ * share, and the one function that makes responses. Which routes exist is left to the faces.
+ */
+
+import type { Context } from "hono";
+
+/** What is known about a request; filled in as it is handled. */
+export interface Exchange {
+  readonly id: string;
+  principalId: string | null;
+  artifactId: string | null;
+  /** Body bytes. */
+  bytesIn: number;
+  bytesOut: number;
+  /** The `WWW-Authenticate` that a 401 of this route carries. */
+  challenge: string | null;
+  /** Set when something else than Hono wrote the response. */
+  status: number | null;
+  aborted: boolean;
+}
+
+/** Node's own objects, there when the host is `@hono/node-server`. */
+export interface HostBindings {
+  readonly incoming?: unknown;
+  readonly outgoing?: unknown;
+}
+
+/** Hono's generics for every route of this server. */
+export interface AppEnv {
+  Bindings: HostBindings;
+  Variables: { exchange: Exchange };
+}
+
+export type AppContext = Context<AppEnv>;
+
+/**
+ * On every response. An API's answers are data: nothing may be sniffed, framed, cached or made a referrer of, since
+ * many of them hold signed URLs.
+ */
+export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
+  "X-Content-Type-Options": "nosniff",
+  "X-Frame-Options": "DENY",
+  "Referrer-Policy": "no-referrer",
+  "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+};
+
+export const REQUEST_ID_HEADER = "X-Request-Id";
+/** Safe in a header and in a line of a log. What looks like one of our credentials is no id. */
+const REQUEST_ID = /^(?!dy[ts]_|dk_)[\w.:@+=-]{1,128}$/;
+
+/** The client's request id where it is well-formed, else a new one. */
+export function requestId(presented: string | undefined): string {
+  return presented !== undefined && REQUEST_ID.test(presented) ? presented : crypto.randomUUID();
+}
+
+const encoder = new TextEncoder();
+
+export interface ReplyOptions {
+  readonly status?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/**
+ * A JSON answer with all headers it needs. Made in one piece from a plain object: setting headers one by one, or after
+ * the response exists, costs more than the rest of a request.
+ */
+export function replyJson(c: AppContext, body: unknown, options: ReplyOptions = {}): Response {
+  return replyText(c, JSON.stringify(body), "application/json; charset=utf-8", options);
+}
+
+export function replyText(
+  c: AppContext,
+  text: string,
+  contentType: string,
+  { status = 200, headers = {} }: ReplyOptions = {},
+): Response {
+  const exchange = c.get("exchange");
+  const bytes = encoder.encode(text);
+  exchange.bytesOut = bytes.length;
+  return new Response(bytes, {
+    status,
+    headers: {
+      "Content-Type": contentType,
+      "Cache-Control": "no-store",
+      ...SECURITY_HEADERS,
+      [REQUEST_ID_HEADER]: exchange.id,
+      ...headers,
+    },
+  });
+}
+
+/** An answer without a body. */
+export function replyEmpty(c: AppContext, status: 204): Response {
+  return new Response(null, {
+    status,
+    headers: { ...SECURITY_HEADERS, [REQUEST_ID_HEADER]: c.get("exchange").id },
+  });
+}
