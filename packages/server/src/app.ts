@@ -19,6 +19,7 @@ import type { Logger, RequestLine } from "./log.ts";
 import { silentLogger } from "./log.ts";
 import { machineErrors, mountMachine, TOKEN_PATH } from "./machine.ts";
 import { createMetrics } from "./metrics.ts";
+import { mountStudio, studioErrors } from "./studio.ts";
 import { createTokens } from "./tokens.ts";
 
 export interface AppOptions {
@@ -63,7 +64,7 @@ export function createApp(options: AppOptions): App {
     ...(options.now === undefined ? {} : { now: options.now }),
   });
   /** Asked in order; the last one speaks for all paths that no other owns. */
-  const faces: readonly ErrorFace[] = [machineErrors];
+  const faces: readonly ErrorFace[] = [studioErrors, machineErrors];
   const faceOf = (path: string): ErrorFace => faces.find((face) => face.owns(path)) ?? machineErrors;
 
   const app: App = new Hono<AppEnv>();
@@ -97,6 +98,7 @@ export function createApp(options: AppOptions): App {
   app.notFound((c) => answerFault(c, faceOf(c.req.path), new HttpFault(404, "No such route"), log));
 
   mountMachine(app, { docyard, tokens, metrics, log, bodyBytesMax });
+  mountStudio(app, { docyard, metrics, bodyBytesMax });
   mountHealth(app, {
     version,
     checks: options.checks ?? { docyard: () => docyard.ready(), blobs: () => blobs.ready() },

@@ -1,0 +1,232 @@
+/**
+ * The Studio API's words: request shapes, query values, JSON answers, error envelope (contract 1H to 1K).
+ * Pure translation; what anything means is core's.
+ */
+
+import type {
+  Artifact,
+  ArtifactStatus,
+  ErrorCode,
+  Listed,
+  MediaType,
+  PageNumbers,
+  SignedUrl,
+  StudioCreateInput,
+  StudioDock,
+  StudioListInput,
+} from "@docyard/core";
+import { clampLimit, DocyardError, isDocyardError, isJsonObject, PAGE_LIMIT_DEFAULT } from "@docyard/core";
+import { z } from "zod";
+
+/** The one table from codes to statuses. A source that policy refuses is a bad request here (ruling 10). */
+export const STUDIO_STATUS: Readonly<Record<ErrorCode, number>> = {
+  invalid_argument: 400,
+  policy_rejected: 400,
+  unauthenticated: 401,
+  permission_denied: 403,
+  not_found: 404,
+  already_exists: 409,
+  failed_precondition: 409,
+  too_large: 413,
+  integrity_mismatch: 422,
+  source_failed: 422,
+  resource_exhausted: 429,
+  data_loss: 500,
+  internal: 500,
+  upstream_failed: 502,
+} satisfies Record<ErrorCode, number>;
+
+/** Both of the vendor's generations at once: one reads `error`, the other `message` and `status` (contract 46). */
+export interface StudioError {
+  readonly error: string;
+  readonly message: string;
+  readonly status: number;
+}
+
+/** Faults told in one answer; a list of a thousand bad fragments does not get a thousand sentences. */
+const ISSUES_SHOWN_MAX = 10;
+
+export function studioError(status: number, message: string, issues?: readonly string[]): StudioError {
+  const text = issues === undefined ? message : sentence(issues);
+  return { error: text, message: text, status };
+}
+
+function sentence(issues: readonly string[]): string {
+  const shown = issues.slice(0, ISSUES_SHOWN_MAX).join("; ");
+  return issues.length > ISSUES_SHOWN_MAX ? `${shown}; and ${issues.length - ISSUES_SHOWN_MAX} more` : shown;
+}
+
+// ---- requests
+
+const MEDIA_TYPES = ["video", "audio", "script"] as const satisfies readonly MediaType[];
+const STATUSES = [
+  "created",
+  "upload_started",
+  "upload_completed",
+  "upload_failed",
+] as const satisfies readonly Exclude<ArtifactStatus, "deleted">[];
+
+/** Longer arrays are refused before each item is looked at; how many fragments an artifact may have is core's. */
+const FRAGMENTS_READ_MAX = 10_000;
+
+/** Null is absent (contract 45). */
+const location = z.string("must be a string").nullish();
+
+const fragmentShape = z.object(
+  { s3Path: location, url: location, startTime: z.number("must be a number of seconds") },
+  "must be an object",
+);
+
+/** Unknown fields are dropped. */
+const createShape = z.object({
+  name: z.string("must be a string"),
+  type: z.enum(MEDIA_TYPES, `must be one of ${MEDIA_TYPES.join(", ")}`),
+  s3Path: location,
+  url: location,
+  fragments: z
+    .array(z.unknown(), "must be an array")
+    .max(FRAGMENTS_READ_MAX, "has far too many items")
+    .pipe(z.array(fragmentShape))
+    .nullish(),
+});
+
+/** @throws DocyardError `invalid_argument` with one issue per fault, each naming its field. */
+export function readCreate(body: unknown): StudioCreateInput {
+  if (!isJsonObject(body)) throw new DocyardError("invalid_argument", "Request body must be a JSON object");
+  const result = createShape.safeParse(body);
+  if (!result.success) {
+    throw invalid(result.error.issues.map(({ path, message }) => `${fieldName(path)} ${message}`));
+  }
+  const { name, type, s3Path = null, url = null, fragments } = result.data;
+  return {
+    name,
+    type,
+    s3Path,
+    url,
+    fragments:
+      fragments?.map(({ s3Path = null, url = null, startTime }) => ({ s3Path, url, startTime })) ?? null,
+  };
+}
+
+/** `fragments[3].startTime` */
+function fieldName(path: readonly PropertyKey[]): string {
+  return path
+    .map((part, at) =>
+      typeof part === "number" ? `[${part}]` : at === 0 ? String(part) : `.${String(part)}`,
+    )
+    .join("");
+}
+
+function invalid(issues: readonly string[]): DocyardError {
+  return new DocyardError("invalid_argument", issues.join("; "), { issues });
+}
+
+/** @throws DocyardError `invalid_argument`; whether the name is a good one is core's to say. */
+export function readPresignQuery(query: URLSearchParams): string {
+  const names = query.getAll("fileName");
+  if (names.length === 1) return names[0]!;
+  throw invalid([names.length === 0 ? "fileName must be given" : "fileName must be given once"]);
+}
+
+/**
+ * The list's query (an extension). A value that cannot be read is refused, never ignored; unknown parameters are.
+ * @throws DocyardError `invalid_argument` with one issue per fault.
+ */
+export function readListQuery(query: URLSearchParams): StudioListInput {
+  const issues: string[] = [];
+  const once = <T>(name: string, read: (name: string, value: string) => T): T | undefined => {
+    const [value, ...others] = query.getAll(name);
+    if (value === undefined) return undefined;
+    try {
+      if (others.length > 0) throw invalid([`${name} must be given once`]);
+      return read(name, value);
+    } catch (error) {
+      if (!isDocyardError(error, "invalid_argument")) throw error;
+      issues.push(error.message);
+      return undefined;
+    }
+  };
+  const status = once("status", oneOf(STATUSES));
+  const type = once("type", oneOf(MEDIA_TYPES));
+  const limit = clampLimit(once("limit", positiveInteger) ?? PAGE_LIMIT_DEFAULT);
+  const page = once("page", positiveInteger) ?? 1;
+  const offset = (page - 1) * limit;
+  if (!Number.isSafeInteger(offset)) issues.push("page is beyond any list");
+  if (issues.length > 0) throw invalid(issues);
+  return {
+    limit,
+    offset,
+    ...(status === undefined ? {} : { status }),
+    ...(type === undefined ? {} : { type }),
+  };
+}
+
+function oneOf<W extends string>(words: readonly W[]): (name: string, value: string) => W {
+  return (name, value) => {
+    const found = words.find((word) => word === value);
+    if (found === undefined) throw invalid([`${name} must be one of ${words.join(", ")}`]);
+    return found;
+  };
+}
+
+function positiveInteger(name: string, text: string): number {
+  const value = /^\d+$/.test(text) ? Number(text) : 0;
+  if (value < 1) throw invalid([`${name} must be an integer of at least 1`]);
+  return value;
+}
+
+// ---- answers
+
+/** Whose artifacts they are, as an API key opened them. */
+export type Viewer = Pick<StudioDock, "organization" | "key"> & {
+  /** What stands for all storage in `s3Bucket` and in the `s3Path` of a presigned upload. */
+  readonly bucketName: string;
+};
+
+/** Exactly the vendor's keys (contract 1H), from create and from get alike (contract 55). */
+export function artifactJson(artifact: Artifact, { organization, key, bucketName }: Viewer): object {
+  const { durationMs } = artifact;
+  return {
+    id: artifact.id,
+    name: artifact.filename,
+    type: artifact.mediaType,
+    status: artifact.status,
+    uploadMethod: artifact.source.kind === "fragments" ? "fragments" : "direct_url",
+    size: artifact.size,
+    duration: durationMs === null ? null : Math.round(durationMs) / 1_000,
+    errorMessage: artifact.failure?.message ?? null,
+    s3Path: artifact.storageKey,
+    s3Bucket: bucketName,
+    createdAt: timestamp(artifact.createdAt),
+    updatedAt: timestamp(artifact.updatedAt),
+    company: { id: organization.id, name: organization.name },
+    // Another key's name is not ours to know; the vendor allows the field to be absent.
+    ...(artifact.createdBy === key.id ? { createdBy: { id: key.id, name: key.name } } : {}),
+  };
+}
+
+/** With a URL for the bytes once there are any: an extension, since elsewhere `s3Path` needs the vendor's own bucket. */
+export function listedJson({ artifact, download }: Listed, viewer: Viewer): object {
+  return {
+    ...artifactJson(artifact, viewer),
+    ...(download === null ? {} : { downloadUrl: download.url, expiresAt: timestamp(download.expiresAt) }),
+  };
+}
+
+/** Where to send a local file. `uploadHeaders` only where the signature needs any (it is not the vendor's). */
+export function presignedJson(s3Path: string, upload: SignedUrl): object {
+  return {
+    s3Path,
+    presignedUploadUrl: upload.url,
+    expiresAt: timestamp(upload.expiresAt),
+    ...(Object.keys(upload.headers).length === 0 ? {} : { uploadHeaders: upload.headers }),
+  };
+}
+
+export function pageJson({ total, page, pageSize, hasMore }: PageNumbers): object {
+  return { total, page, pageSize, hasMore };
+}
+
+function timestamp(ms: number): string {
+  return new Date(ms).toISOString();
+}
