@@ -11,18 +11,26 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** A key that holds a backslash, once escapes that only spell a letter are spelled out. */
+const BACKSLASH_KEY = /"(?:[^"\\]|\\[^\\])*\\\\(?:[^"\\]|\\[^])*"\s*:/;
+
 /**
- * `JSON.parse`, but safe from another document's keys: V8 compares an escaped key with keys that it has seen in other
- * documents by its raw text (nodejs/node#63785), so that a key sent as `\\u0041` could come out as one that holds a
- * backslash. Escapes that only spell a letter are spelled out first, which leaves nothing to confuse.
+ * `JSON.parse`, but safe from other documents' keys: V8 compares the raw text of an escaped key with keys that it saw in
+ * documents of the same shape before (nodejs/node#63785), so that one client's key `\\` could rename another's `\u0041`.
+ * Escapes that only spell a letter are spelled out first, and keys with a backslash, the only ones that can do harm,
+ * are refused.
  * @throws SyntaxError
  */
 export function parseJson(text: string): unknown {
-  if (!text.includes("\\u")) return JSON.parse(text);
+  if (!text.includes("\\")) return JSON.parse(text);
   const plain = text.replaceAll(/\\(?:u([0-9a-fA-F]{4})|[^])/g, (escape: string, hex: string | undefined) => {
-    const code = hex === undefined ? 0 : Number.parseInt(hex, 16);
-    // Control characters, the quote and the backslash have to stay escaped.
-    return code < 0x20 || code === 0x22 || code === 0x5c ? escape : String.fromCharCode(code);
+    if (hex === undefined) return escape;
+    const code = Number.parseInt(hex, 16);
+    if (code === 0x5c) return "\\\\";
+    // Control characters and the quote have to stay escaped.
+    return code < 0x20 || code === 0x22 ? escape : String.fromCharCode(code);
   });
+  if (plain.includes("\\\\") && BACKSLASH_KEY.test(plain))
+    throw new SyntaxError("keys must not contain backslashes");
   return JSON.parse(plain);
 }

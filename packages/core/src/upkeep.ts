@@ -154,7 +154,8 @@ export async function sweepStaging(
       if (modifiedAt >= before) continue;
       const name = key.slice(STAGING_PREFIX.length).split("/", 1)[0]!;
       const artifact = (await artifacts.get({ uploadId: name })) ?? (await artifacts.get({ id: name }));
-      if (artifact?.status === "created" || artifact?.status === "upload_started") continue;
+      // A row that is still due cleans up by itself, and may need its staged bytes to know what else to remove.
+      if (artifact !== null && artifact.dueAt !== null) continue;
       await blobs.delete(key);
       removed++;
     }

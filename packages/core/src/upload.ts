@@ -146,7 +146,8 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
   };
   for (let round = 0; round < ROUNDS_MAX; round++) {
     if (artifact.status !== "created") {
-      await dropCopiesBut(artifact.blobKey);
+      // Not while a worker has it: the key it is about to publish may be the one copied here.
+      if (artifact.status !== "upload_started") await dropCopiesBut(artifact.blobKey);
       return endedUpload(context, artifact);
     }
 
