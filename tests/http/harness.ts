@@ -9,7 +9,15 @@ import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import { memoryLimit } from "@docyard/adapters/limit/memory";
 import { memoryQueue } from "@docyard/adapters/queue/memory";
 import { memoryStore } from "@docyard/adapters/store/memory";
-import type { BlobStore, Docyard, Provisioning, SettingsInput, Store } from "@docyard/core";
+import type {
+  BlobStore,
+  Docyard,
+  IngestPorts,
+  Provisioning,
+  Queue,
+  SettingsInput,
+  Store,
+} from "@docyard/core";
 import { createDocyard, createProvisioning } from "@docyard/core";
 import type { App, AppOptions, Logger } from "@docyard/server";
 import { createApp } from "@docyard/server";
@@ -27,6 +35,10 @@ export interface HarnessOptions {
   readonly store?: Store;
   /** Wraps the blob store, for tests that break it. */
   readonly blobs?: (blobs: MemoryBlobs) => BlobStore;
+  /** Default: a memory queue. */
+  readonly queue?: Queue;
+  /** Default: none, background work cannot be done. */
+  readonly ingest?: IngestPorts;
   readonly publicUrl?: () => string;
 }
 
@@ -53,7 +65,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   const provisioning = createProvisioning(store.accounts, { now });
   const memory = memoryBlobs({ baseUrl: publicUrl, secret: new Uint8Array(32).fill(7), now });
   const blobs = options.blobs?.(memory) ?? memory;
-  const queue = memoryQueue({ now });
+  const queue = options.queue ?? memoryQueue({ now });
   const limit = memoryLimit({ now });
   const docyard = createDocyard({
     store,
@@ -62,6 +74,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     limit,
     now,
     ...(options.settings === undefined ? {} : { settings: options.settings }),
+    ...(options.ingest === undefined ? {} : { ingest: options.ingest }),
   });
   const lines: LogLine[] = [];
   const app = createApp({
