@@ -23,14 +23,19 @@ const BACKSLASH_KEY = /"(?:[^"\\]|\\[^\\])*\\\\(?:[^"\\]|\\[^])*"\s*:/;
  */
 export function parseJson(text: string): unknown {
   if (!text.includes("\\")) return JSON.parse(text);
-  const plain = text.replaceAll(/\\(?:u([0-9a-fA-F]{4})|[^])/g, (escape: string, hex: string | undefined) => {
+  const plain = text.includes("\\u") ? spellOut(text) : text;
+  if (plain.includes("\\\\") && BACKSLASH_KEY.test(plain)) {
+    throw new SyntaxError("keys must not contain backslashes");
+  }
+  return JSON.parse(plain);
+}
+
+function spellOut(text: string): string {
+  return text.replaceAll(/\\(?:u([0-9a-fA-F]{4})|[^])/g, (escape: string, hex: string | undefined) => {
     if (hex === undefined) return escape;
     const code = Number.parseInt(hex, 16);
     if (code === 0x5c) return "\\\\";
     // Control characters and the quote have to stay escaped.
     return code < 0x20 || code === 0x22 ? escape : String.fromCharCode(code);
   });
-  if (plain.includes("\\\\") && BACKSLASH_KEY.test(plain))
-    throw new SyntaxError("keys must not contain backslashes");
-  return JSON.parse(plain);
 }
