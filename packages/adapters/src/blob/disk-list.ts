@@ -40,7 +40,8 @@ export async function listFiles(
         if (mayMatch && (name > after || after.startsWith(name))) await walk(name);
       } else if (name.startsWith(prefix) && name > after) {
         const stats = await unlessMissing(io.lstat(join(root, name)));
-        if (stats !== null) found.push({ key: name, size: stats.size, modifiedAt: Math.floor(stats.mtimeMs) });
+        if (stats !== null)
+          found.push({ key: name, size: stats.size, modifiedAt: Math.floor(stats.mtimeMs) });
       }
     }
   };

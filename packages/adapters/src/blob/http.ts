@@ -24,16 +24,16 @@ export interface Answer {
 }
 
 /** Signed URLs need no cookie and no credential, so any page that holds one may use it. */
-export const CORS_HEADERS = { "Access-Control-Allow-Origin": "*" } as const;
+export const CORS_HEADERS: Readonly<Record<string, string>> = { "Access-Control-Allow-Origin": "*" };
 
 /** The answer to OPTIONS. The wildcard does not cover Authorization, which some clients send to everything. */
-export const PREFLIGHT_HEADERS = {
+export const PREFLIGHT_HEADERS: Readonly<Record<string, string>> = {
   ...CORS_HEADERS,
   Allow: "GET, HEAD, PUT, OPTIONS",
   "Access-Control-Allow-Methods": "GET, HEAD, PUT",
   "Access-Control-Allow-Headers": "*, Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range",
   "Access-Control-Max-Age": "600",
-} as const;
+};
 
 const EXPOSED_HEADERS = "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag";
 

@@ -92,7 +92,7 @@ export function memoryBlobs(options: MemoryBlobsOptions): MemoryBlobs {
         for (let at = start; at < end; at += PIECE_BYTES) {
           signal?.throwIfAborted();
           // A copy, so that no reader can change what is held.
-          yield held.bytes.slice(at, Math.min(end, at + PIECE_BYTES));
+          yield new Uint8Array(held.bytes.subarray(at, Math.min(end, at + PIECE_BYTES)));
         }
       };
       return { size, body: { [Symbol.asyncIterator]: body } };
@@ -164,7 +164,7 @@ async function collect(
   await eachChunk(body, signal, async (chunk) => {
     size += chunk.byteLength;
     if (size > sizeMax) throw tooLarge(sizeMax);
-    chunks.push(chunk.slice());
+    chunks.push(new Uint8Array(chunk));
   });
   const bytes = Buffer.concat(chunks, size);
   return { bytes, digest: sha256(bytes) };

@@ -42,7 +42,7 @@ export async function serveNode(
       return;
     }
     // So that a browser's script may read why; the host writes the rest of the answer.
-    outgoing.setHeader("Access-Control-Allow-Origin", CORS_HEADERS["Access-Control-Allow-Origin"]);
+    for (const [name, value] of Object.entries(CORS_HEADERS)) outgoing.setHeader(name, value);
     if (!incoming.complete) linger(incoming);
     throw error;
   }

@@ -211,3 +211,11 @@ function parseContentLength(header: string | null | undefined): number | null {
   }
   return Number(header);
 }
+
+/** The bytes of pieces, each valid until the next one is asked for. */
+export async function* bytesOf(pieces: AsyncIterable<Piece>): AsyncGenerator<Uint8Array, void, void> {
+  for await (const piece of pieces) {
+    yield piece.bytes;
+    piece.release();
+  }
+}

@@ -7,7 +7,7 @@ import { hash } from "node:crypto";
 import type { BigIntStats } from "node:fs";
 
 /** Bytes per checksum; a blob of at most this size needs no sidecar, because it is checked whole before it is sent. */
-export const CHUNK_BYTES = 1024 * 1024;
+export const CHUNK_BYTES: number = 1024 * 1024;
 
 export interface Checksums {
   /** Bytes. */

@@ -1,0 +1,323 @@
+/**
+ * The files behind the disk store: how a blob gets its name, durably and all at once, and what a file can attest.
+ * Knows paths and checksums; URLs, requests and the port's words are left to `disk.ts` and `disk-serve.ts`.
+ */
+
+import { randomBytes } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { BlobInfo } from "@docyard/core";
+import type { Directories } from "./directories.ts";
+import { createDirectories } from "./directories.ts";
+import type { DiskIo } from "./disk-io.ts";
+import { isErrno, READ_FLAGS, unlessMissing } from "./disk-io.ts";
+import { readPieces, readSums } from "./disk-read.ts";
+import { writeBlobFile, writeSidecarFile } from "./disk-write.ts";
+import { checkKey, SIDECAR_SUFFIX } from "./key.ts";
+import { createKeyedLock } from "./keyed-lock.ts";
+import { bytesOf } from "./serve.ts";
+import type { Fingerprint, Sidecar } from "./sidecar.ts";
+import { CHUNK_BYTES, fingerprintOf, parseSidecar, sameFile, sidecarBytesMax } from "./sidecar.ts";
+
+const TEMP_DIRECTORY = ".tmp";
+/** Milliseconds after which a temporary file belongs to no living process: a live one writes every few minutes. */
+const TEMP_AGE_MAX_MS = 24 * 60 * 60 * 1000;
+/** Digests remembered by file, so that `complete` need not read back a small upload that has just been seen. */
+const DIGESTS_REMEMBERED_MAX = 4_096;
+
+/** A blob's file, open for reading, as it was when it was opened. */
+export interface OpenFile {
+  readonly handle: FileHandle;
+  readonly size: number;
+  readonly file: Fingerprint;
+}
+
+/** Bytes that are written and synced but have no name yet. */
+export interface Staged {
+  /** Path of the bytes under their temporary name. */
+  readonly data: string;
+  /** Path of the sidecar under its temporary name; null for a blob that needs none. */
+  readonly sidecar: string | null;
+  readonly sums: Sidecar;
+}
+
+export interface BlobFiles {
+  /** The one door from keys to paths. @throws TypeError for what is no key */
+  pathFor(key: string): string;
+  /** Makes the directories and removes what dead processes left; rejects when files cannot be made here. */
+  prepare(now: number): Promise<void>;
+  /** Proves that files can be made, written and removed here. */
+  probe(): Promise<void>;
+  /** Writes and syncs the body under temporary names. @throws DocyardError `too_large` */
+  stage(
+    body: AsyncIterable<Uint8Array>,
+    options: { readonly sizeMax: number; readonly signal: AbortSignal; readonly ownsChunks: boolean },
+  ): Promise<Staged>;
+  /** Stages what a key holds now without touching its bytes, so that nothing sent to it later matters; null if gone. */
+  pin(key: string, signal: AbortSignal): Promise<Staged | null>;
+  /** Gives staged bytes their name, or takes them away if that fails. The name is durable after `sync`. */
+  publish(key: string, staged: Staged): Promise<void>;
+  discard(staged: Staged): Promise<void>;
+  /** Resolves when the names made and removed beside this key are durable. */
+  sync(key: string): Promise<void>;
+  remove(key: string): Promise<void>;
+  stat(key: string): Promise<(BlobInfo & { readonly file: Fingerprint }) | null>;
+  /** The file of a key; null where there is none. The caller closes it. */
+  open(key: string): Promise<OpenFile | null>;
+  /** The sidecar beside a blob of this size if it is there and whole; whose it is remains to be seen. */
+  readSidecar(key: string, size: number): Promise<Sidecar | null>;
+  /** Puts a sidecar beside a blob that has lost its own. */
+  writeSidecar(key: string, sidecar: Sidecar): Promise<void>;
+}
+
+export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
+  const directories: Directories = createDirectories(io, root);
+  const tempDirectory = join(root, TEMP_DIRECTORY);
+  const lock = createKeyedLock();
+  const digests = createDigestCache();
+
+  const pathFor = (key: string): string => join(root, checkKey(key));
+  const tempPath = (): string => join(tempDirectory, `${process.pid}-${randomBytes(12).toString("hex")}`);
+  const drop = async (path: string | null): Promise<void> => {
+    if (path !== null) await io.unlink(path).catch(() => {});
+  };
+  const discard = async ({ data, sidecar }: Pick<Staged, "data" | "sidecar">): Promise<void> => {
+    await Promise.all([drop(data), drop(sidecar)]);
+  };
+
+  const stage: BlobFiles["stage"] = async (body, options) => {
+    const data = tempPath();
+    const sums = await writeBlobFile(io, data, body, options);
+    return withSidecar(data, sums);
+  };
+
+  /** Adds the sidecar that a large blob needs. */
+  const withSidecar = async (data: string, sums: Sidecar): Promise<Staged> => {
+    if (sums.size <= CHUNK_BYTES) return { data, sidecar: null, sums };
+    const sidecar = tempPath();
+    try {
+      await writeSidecarFile(io, sidecar, sums);
+    } catch (error) {
+      await drop(data);
+      throw error;
+    }
+    return { data, sidecar, sums };
+  };
+
+  /**
+   * The sidecar goes first: a crash between the two leaves old bytes beside a sidecar that is not theirs, which its
+   * fingerprint shows; the other way round, new bytes would vouch for themselves with nothing.
+   */
+  const name = async (path: string, { data, sidecar }: Staged): Promise<void> => {
+    await directories.ensure(dirname(path));
+    if (sidecar !== null) await io.rename(sidecar, path + SIDECAR_SUFFIX);
+    await io.rename(data, path);
+  };
+
+  const publish: BlobFiles["publish"] = async (key, staged) => {
+    const path = pathFor(key);
+    await lock(key, async () => {
+      try {
+        await name(path, staged).catch(async (error: unknown) => {
+          if (!isErrno(error, "ENOENT")) throw error;
+          // Somebody has removed the directory: make it again, once.
+          directories.forget(dirname(path));
+          await name(path, staged);
+        });
+      } catch (error) {
+        await discard(staged);
+        throw error;
+      }
+      digests.set(path, staged.sums);
+      await Promise.all([
+        // Renaming a file onto another name of itself does nothing, and leaves both.
+        drop(staged.data),
+        // What lay here before may have been larger.
+        staged.sidecar === null ? unlessMissing(io.unlink(path + SIDECAR_SUFFIX)) : undefined,
+      ]);
+    });
+  };
+
+  const openPath = async (path: string): Promise<OpenFile | null> => {
+    const handle = await unlessMissing(io.open(path, READ_FLAGS));
+    if (handle === null) return null;
+    let isFile = false;
+    try {
+      const stats = await handle.stat({ bigint: true });
+      isFile = stats.isFile();
+      if (isFile) return { handle, size: Number(stats.size), file: fingerprintOf(stats) };
+    } finally {
+      if (!isFile) await handle.close();
+    }
+    return null;
+  };
+
+  const readSidecar: BlobFiles["readSidecar"] = async (key, size) => {
+    const handle = await unlessMissing(io.open(pathFor(key) + SIDECAR_SUFFIX, READ_FLAGS));
+    if (handle === null) return null;
+    try {
+      const stats = await handle.stat();
+      if (!stats.isFile() || stats.size > sidecarBytesMax(size)) return null;
+      const sidecar = parseSidecar(await handle.readFile("utf8"));
+      return sidecar?.size === size ? sidecar : null;
+    } finally {
+      await handle.close();
+    }
+  };
+
+  /** What is known of a pinned file: remembered, attested by its sidecar, or read. */
+  const sumsOf = async (key: string, data: string): Promise<Sidecar> => {
+    const stats = await io.lstat(data, { bigint: true });
+    const file = fingerprintOf(stats);
+    const size = Number(stats.size);
+    if (size <= CHUNK_BYTES) {
+      const digest = digests.get(pathFor(key), size, file);
+      if (digest !== null) return { size, digest, crcs: [], file };
+    } else {
+      const sidecar = await readSidecar(key, size);
+      if (sidecar !== null && sameFile(sidecar.file, file)) return sidecar;
+    }
+    const opened = await openPath(data);
+    if (opened === null) throw new Error("a temporary file has vanished");
+    try {
+      return { ...(await readSums(opened.handle)), file };
+    } finally {
+      await opened.handle.close();
+    }
+  };
+
+  const pin: BlobFiles["pin"] = async (key, signal) => {
+    const data = tempPath();
+    try {
+      if ((await unlessMissing(io.link(pathFor(key), data).then(() => true))) === null) return null;
+    } catch (error) {
+      if (!isErrno(error, "EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EXDEV")) throw error;
+      return pinByCopy(key, signal);
+    }
+    let sums: Sidecar;
+    try {
+      sums = await sumsOf(key, data);
+    } catch (error) {
+      await drop(data);
+      throw error;
+    }
+    return withSidecar(data, sums);
+  };
+
+  /** On a file system without hard links the bytes are copied, and hashed while they are. */
+  const pinByCopy: BlobFiles["pin"] = async (key, signal) => {
+    const opened = await openPath(pathFor(key));
+    if (opened === null) return null;
+    const range = { start: 0, end: opened.size };
+    try {
+      return await stage(bytesOf(readPieces({ ...opened, range, crcs: null, digest: null, signal })), {
+        sizeMax: opened.size,
+        signal,
+        ownsChunks: false,
+      });
+    } finally {
+      await opened.handle.close();
+    }
+  };
+
+  const stat: BlobFiles["stat"] = async (key) => {
+    const path = pathFor(key);
+    const stats = await unlessMissing(io.lstat(path, { bigint: true }));
+    if (stats === null || !stats.isFile()) return null;
+    const size = Number(stats.size);
+    const file = fingerprintOf(stats);
+    const known = digests.get(path, size, file);
+    if (known !== null) return { size, digest: known, file };
+    if (size > CHUNK_BYTES) {
+      const sidecar = await readSidecar(key, size);
+      return { size, digest: sidecar !== null && sameFile(sidecar.file, file) ? sidecar.digest : null, file };
+    }
+    const opened = await openPath(path);
+    if (opened === null) return null;
+    try {
+      const sums = { ...(await readSums(opened.handle)), file: opened.file };
+      digests.set(path, sums);
+      return { size: sums.size, digest: sums.digest, file: opened.file };
+    } finally {
+      await opened.handle.close();
+    }
+  };
+
+  const probe = async (): Promise<void> => {
+    const path = tempPath();
+    const handle = await io.open(path, "wx+");
+    try {
+      await handle.write("docyard");
+    } finally {
+      await handle.close();
+      await io.unlink(path);
+    }
+  };
+
+  return {
+    pathFor,
+    probe,
+    stage,
+    pin,
+    publish,
+    discard,
+    stat,
+    readSidecar,
+
+    async prepare(now) {
+      await directories.ensure(tempDirectory);
+      await probe();
+      for (const entry of await io.readdir(tempDirectory)) {
+        const path = join(tempDirectory, entry);
+        const stats = await unlessMissing(io.lstat(path));
+        // The change time: linking an old upload here makes it recent.
+        if (stats !== null && now - stats.ctimeMs > TEMP_AGE_MAX_MS) await drop(path);
+      }
+    },
+
+    sync: (key) => directories.sync(dirname(pathFor(key))),
+
+    async remove(key) {
+      const path = pathFor(key);
+      await lock(key, async () => {
+        digests.delete(path);
+        // The blob last: as long as `list` shows it, somebody will come and finish this.
+        const gone = [
+          await unlessMissing(io.unlink(path + SIDECAR_SUFFIX).then(() => true)),
+          await unlessMissing(io.unlink(path).then(() => true)),
+        ];
+        if (gone.includes(true)) await directories.sync(dirname(path));
+      });
+    },
+
+    open: async (key) => openPath(pathFor(key)),
+
+    async writeSidecar(key, sidecar) {
+      const temp = tempPath();
+      await writeSidecarFile(io, temp, sidecar);
+      await lock(key, async () => {
+        await io.rename(temp, pathFor(key) + SIDECAR_SUFFIX).catch(async (error: unknown) => {
+          await drop(temp);
+          throw error;
+        });
+      });
+    },
+  };
+}
+
+/** Digests of files this process has seen whole, as long as the file is the same. */
+function createDigestCache() {
+  const known = new Map<string, { size: number; digest: string; file: Fingerprint }>();
+  return {
+    get(path: string, size: number, file: Fingerprint): string | null {
+      const entry = known.get(path);
+      return entry !== undefined && entry.size === size && sameFile(entry.file, file) ? entry.digest : null;
+    },
+    set(path: string, { size, digest, file }: Sidecar): void {
+      known.delete(path);
+      known.set(path, { size, digest, file });
+      if (known.size > DIGESTS_REMEMBERED_MAX) known.delete(known.keys().next().value!);
+    },
+    delete: (path: string): void => void known.delete(path),
+  };
+}
