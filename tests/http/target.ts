@@ -7,7 +7,7 @@ import { createHash, randomBytes } from "node:crypto";
 
 export interface Target {
   /** Sends a request to a path of the server, or to an absolute URL that it handed out. */
-  fetch(pathOrUrl: string, init?: RequestInit): Promise<Response>;
+  readonly fetch: (pathOrUrl: string, init?: RequestInit) => Promise<Response>;
   readonly operator: Operator;
   /** The largest artifact, in bytes. */
   readonly sizeMax: number;

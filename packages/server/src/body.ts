@@ -8,6 +8,8 @@ import { HttpFault } from "./fault.ts";
 
 /** Bytes of an API request's body. The largest legitimate one, a create, holds 64 KiB of metadata. */
 export const BODY_BYTES_MAX: number = 1024 * 1024;
+/** How long a client may take to send it: 30 s, so that slow ones do not hold sockets (lesson T-18). */
+export const BODY_TIMEOUT_MS = 30_000;
 /** Nesting of a body: metadata may have 32 levels below the two of its request. */
 export const BODY_DEPTH_MAX = 64;
 
@@ -34,8 +36,7 @@ async function readBytes(
   if (length !== null && length > bytesMax) throw tooLarge(bytesMax);
   try {
     // An announced length is enforced by the host's parser, so the whole may be taken at once.
-    const bytes =
-      length === null ? await readStream(request, bytesMax) : new Uint8Array(await request.arrayBuffer());
+    const bytes = await withDeadline(length === null ? readStream(request, bytesMax) : readWhole(request));
     if (bytes.length > bytesMax) throw tooLarge(bytesMax);
     return bytes;
   } catch (error) {
@@ -43,6 +44,28 @@ async function readBytes(
     throw new DocyardError("invalid_argument", "Request body ended early or could not be read", {
       cause: error,
     });
+  }
+}
+
+async function readWhole(request: Request): Promise<Uint8Array> {
+  return new Uint8Array(await request.arrayBuffer());
+}
+
+/** What is read after the deadline is thrown away by the host, which closes the connection. */
+async function withDeadline(body: Promise<Uint8Array>): Promise<Uint8Array> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const deadline = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      const seconds = BODY_TIMEOUT_MS / 1_000;
+      reject(
+        new HttpFault(408, `Request body did not arrive within ${seconds} seconds`, { Connection: "close" }),
+      );
+    }, BODY_TIMEOUT_MS);
+  });
+  try {
+    return await Promise.race([body, deadline]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

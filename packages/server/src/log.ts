@@ -59,10 +59,11 @@ export function describeFault(error: unknown, depth: number = FAULT_DEPTH_MAX): 
   };
 }
 
-/** In order: our credentials, HTTP credentials, passwords in URLs, queries of URLs (signatures). */
+/** In order: our credentials, HTTP credentials, bare JWTs, passwords in URLs, queries of URLs (signatures). */
 const SECRETS: readonly (readonly [RegExp, string])[] = [
   [/\b(dyt|dys|dk)_[\w.-]+/g, "$1_[redacted]"],
   [/\b(Bearer|Basic)\s+[\w.~+/=-]+/gi, "$1 [redacted]"],
+  [/\beyJ[\w-]+\.[\w-]+\.[\w-]*/g, "[redacted]"],
   [/(\w+:\/\/)[^\s/@]*@/g, "$1[redacted]@"],
   [/\?[^\s"'<>]*=[^\s"'<>]*/g, "?[redacted]"],
 ];
