@@ -76,7 +76,8 @@ export function createApp(options: AppOptions): App {
     await next();
     const figures = {
       method: METHODS.has(c.req.method) ? c.req.method : "other",
-      route: routeOf(routePath(c, -1)),
+      // The one that answered: several patterns may match a path, such as a literal and a parameter.
+      route: routeOf(routePath(c)),
       status: exchange.status ?? c.res.status,
       ms: Math.round((performance.now() - startedAt) * 1_000) / 1_000,
       bytesIn: exchange.bytesIn,
