@@ -1,0 +1,67 @@
+/**
+ * PostgreSQL's side of the `Dialect`: its words, and the name index as trigrams in a GIN index that leads with the dock.
+ * Connections, transactions and running statements are `postgres.ts`.
+ */
+
+import {
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  sql,
+} from "kysely";
+import type { Schema } from "./schema.ts";
+import type { Dialect, NameIndex } from "./sql.ts";
+
+/** A trigram index answers for three code points and more. */
+const TRIGRAM = 3;
+
+const db = new Kysely<Schema>({
+  dialect: {
+    createAdapter: () => new PostgresAdapter(),
+    createDriver: () => new DummyDriver(),
+    createIntrospector: (db) => new PostgresIntrospector(db),
+    createQueryCompiler: () => new PostgresQueryCompiler(),
+  },
+});
+
+/** The database keeps the index by itself; the planner recognises it by the status, which is written out for that. */
+const trigramIndex: NameIndex = {
+  create: [
+    // Both are trusted extensions: the owner of a database may create them.
+    "create extension if not exists pg_trgm",
+    "create extension if not exists btree_gin",
+    `create index artifact_name on artifact using gin (dock_id, face, folded gin_trgm_ops)
+      where status = 'upload_completed'`,
+  ],
+  write: null,
+  serves: (part) => Array.from(part).length >= TRIGRAM,
+  values: ({ dockId, face, part }) => ({
+    nameDock: dockId,
+    nameFace: face,
+    // As a pattern in which everything is literal.
+    namePattern: `%${part.replaceAll(/[\\%_]/g, "\\$&")}%`,
+  }),
+  matches: (p) => sql<boolean>`a.dock_id = ${p["nameDock"]} and a.face = ${p["nameFace"]}
+    and a.status = 'upload_completed' and a.folded like ${p["namePattern"]}`,
+  count: (p) => sql<{ total: number }>`select count(*) as total from artifact as a
+    where a.dock_id = ${p["nameDock"]} and a.face = ${p["nameFace"]}
+      and a.status = 'upload_completed' and a.folded like ${p["namePattern"]}`,
+};
+
+export const postgresDialect: Dialect = {
+  db,
+  words: {
+    integer: "bigint",
+    serial: "bigint generated always as identity primary key",
+    real: "double precision",
+    // By code point, whatever the database's own order is.
+    text: 'text collate "C"',
+    table: "",
+    clustered: "",
+  },
+  lock: sql`for update`,
+  contains: (text, part) => sql<boolean>`strpos(${text}, ${part}) > 0`,
+  names: trigramIndex,
+};
