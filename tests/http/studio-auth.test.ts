@@ -24,6 +24,7 @@ const ROUTES = [
   ["GET", `${CREATE}?fileName=a.mp4`, null],
   ["GET", ARTIFACTS, null],
   ["GET", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, null],
+  ["DELETE", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, null],
 ] as const;
 
 describe.each(ROUTES)("%s %s", (method, path, body) => {

@@ -304,10 +304,9 @@ describe("presign", () => {
 describe("routes", () => {
   test.each([
     ["PUT", CREATE, "GET, HEAD, POST"],
-    ["DELETE", CREATE, "GET, HEAD, POST"],
     ["POST", ARTIFACTS, "GET, HEAD"],
-    ["POST", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, "GET, HEAD"],
-    ["DELETE", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, "GET, HEAD"],
+    ["POST", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, "DELETE, GET, HEAD"],
+    ["PUT", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, "DELETE, GET, HEAD"],
   ])("%s %s is 405", async (method, path, allow) => {
     const answered = await answer<StudioErrorJson>(client.send(path, { method }));
     expectRefused(answered);

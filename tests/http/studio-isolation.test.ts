@@ -47,6 +47,17 @@ describe("tenants", () => {
     }
   });
 
+  test("only its own dock deletes an artifact, and then it is gone for good", async () => {
+    const { id } = await finished(client);
+    const remove = (of: StudioClient) => of.send(`${ARTIFACTS}/${id}`, { method: "DELETE" });
+    for (const neighbour of neighbours) expect((await remove(neighbour)).status).toBe(404);
+    expect((await client.get(id)).status).toBe(200);
+    expect((await remove(client)).status).toBe(204);
+    expect((await client.get(id)).status).toBe(404);
+    expect((await remove(client)).status).toBe(404);
+    expect((await client.list()).body.data).toEqual([]);
+  });
+
   test("each lists its own", async () => {
     const everyone = [client, ...neighbours];
     const ids = [];
@@ -71,7 +82,7 @@ describe("tenants", () => {
     const { status, body } = await colleague.get(mine.id);
     expect(status).toBe(200);
     expect(body).toMatchObject({ id: mine.id, company: mine.company });
-    expect(body.createdBy ?? mine.createdBy).toEqual(mine.createdBy);
+    expect(body.createdBy).toEqual(mine.createdBy);
     expect((await finished(colleague)).createdBy).toEqual({ id: colleague.key.id, name: "Second editor" });
   });
 

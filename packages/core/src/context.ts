@@ -175,6 +175,15 @@ export function ownBlobKey(artifact: Artifact, digest: string): string {
   return `${artifact.storageKey}-${digest}`;
 }
 
+/** Rings the doorbell. A ring that is lost costs time and nothing else, so a queue that is down fails nobody's call. */
+export async function ring({ queue }: Context, id: string, delayMs = 0): Promise<void> {
+  try {
+    await queue.push(id, { delayMs });
+  } catch {
+    // The row is due, and the sweep rings again; `ready` tells the operator.
+  }
+}
+
 /** Deletes bytes that no completed row claims. */
 export async function dropUnlessUsed({ artifacts, blobs }: Context, blobKey: string): Promise<void> {
   if (!(await artifacts.isBlobInUse(blobKey))) await blobs.delete(blobKey);

@@ -13,8 +13,14 @@ export type { IngestSettings, Settings, SettingsInput } from "./context.ts";
 export { DEFAULT_SETTINGS } from "./context.ts";
 export type { Completed, CompleteInput, Created, CreateInput } from "./upload.ts";
 export type { Listed, ListInput } from "./catalog.ts";
-export type { StudioCreateInput, StudioDock, StudioFragmentInput, StudioListInput } from "./studio.ts";
-export { parseS3Path } from "./studio.ts";
+export type {
+  StudioCreateInput,
+  StudioDock,
+  StudioFragmentInput,
+  StudioListed,
+  StudioListInput,
+} from "./studio.ts";
+export { FRAGMENTS_MAX, parseS3Path } from "./studio.ts";
 export type { IngestOutcome, IngestPorts } from "./ingest.ts";
 export type { Keyring, Sealer } from "./secrets.ts";
 export { createSealer } from "./secrets.ts";

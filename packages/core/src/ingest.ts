@@ -7,7 +7,7 @@
 import type { Artifact, ArtifactChange, EventType, Fragment, MediaType } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
-import { newEvent, ownBlobKey, ROUNDS_MAX, sizeLimitError, STAGING_PREFIX } from "./context.ts";
+import { newEvent, ownBlobKey, ring, ROUNDS_MAX, sizeLimitError, STAGING_PREFIX } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import type { JsonObject } from "./json.ts";
 import type { FetchUrl, Media, MediaFacts, MediaInput, S3Source, SourceBody } from "./ports-ingest.ts";
@@ -407,7 +407,7 @@ async function publish(
 
 /** A failed attempt: another one later, or the end. */
 async function concede(context: Context, lease: Lease, error: unknown): Promise<IngestOutcome> {
-  const { settings, now, queue } = context;
+  const { settings, now } = context;
   const { attempts, id } = lease.artifact();
   const known = error instanceof DocyardError && error.code !== "internal" ? error : null;
   const transient = known === null || known.code === "upstream_failed";
@@ -426,7 +426,7 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
       "artifact.retried",
       { attempt: attempts, reason: known?.message ?? "internal", delayMs },
     ]);
-    await queue.push(id, { delayMs });
+    await ring(context, id, delayMs);
     return "retrying";
   } catch (secondary) {
     if (secondary instanceof LeaseLost) return "lost";

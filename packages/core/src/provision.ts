@@ -10,6 +10,7 @@ import { DocyardError, isDocyardError } from "./errors.ts";
 import type { IdSource } from "./id.ts";
 import { createIdSource, newSecret } from "./id.ts";
 import type { AccountStore } from "./ports.ts";
+import type { Sealer } from "./secrets.ts";
 
 /** The dock, and the organisation it belongs to, that the first start makes. */
 export const FIRST_DOCK_ID = "dock_default";
@@ -40,6 +41,16 @@ export interface KeyWithSecret {
   readonly apiKey: string;
 }
 
+/** What opens a bucket of a client's own; see the `S3Source` port. */
+export interface S3Credentials {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+  readonly region?: string;
+  /** Of an S3-compatible server other than AWS: an http or https URL. */
+  readonly endpoint?: string;
+}
+
 export interface FirstRun extends ClientWithSecret, KeyWithSecret {
   readonly organization: Organization;
   readonly dock: Dock;
@@ -62,6 +73,15 @@ export interface Provisioning {
   /** A new secret; the old one stops at once, tokens already issued go on until they expire. */
   rotateClient(id: string): Promise<ClientWithSecret>;
   createKey(input: { readonly name: string; readonly dockId: string }): Promise<KeyWithSecret>;
+  /** Takes effect with the next request. */
+  disableKey(id: string): Promise<ApiKey>;
+  /** A new key text; the old one stops at once. Its S3 credentials stay. */
+  rotateKey(id: string): Promise<KeyWithSecret>;
+  /**
+   * Attaches credentials for external `s3://` sources to a Studio key, sealed; null takes them away.
+   * @throws DocyardError `invalid_argument` for credentials that cannot work.
+   */
+  setS3Credentials(id: string, credentials: S3Credentials | null, sealer: Sealer): Promise<ApiKey>;
   /**
    * On a store without organisations: makes one with a dock, a client and a key, and returns them with their secrets.
    * Null on a store that is in use, and for all but one of several servers that start at once.
@@ -167,6 +187,12 @@ export function createProvisioning(
     return client;
   };
 
+  const changeKey = async (id: string, change: Partial<ApiKey>): Promise<ApiKey> => {
+    const key = isId(id) ? await accounts.update("key", id, change) : null;
+    if (key === null) throw new DocyardError("not_found", `Key ${id} not found`);
+    return key;
+  };
+
   return {
     async createOrganization(name) {
       const organization = newOrganization(name);
@@ -203,7 +229,7 @@ export function createProvisioning(
         name,
         dock?.organizationId ?? (await findOrganizationId(organizationId)),
         dock?.id ?? null,
-        scopes.filter(isScope),
+        SCOPES.filter((scope) => scopes.includes(scope)),
       );
       await accounts.insert([made.client]);
       return made;
@@ -221,6 +247,21 @@ export function createProvisioning(
       const made = await newKey(name, await findDock(dockId));
       await accounts.insert([made.key]);
       return made;
+    },
+
+    disableKey: (id) => changeKey(id, { isActive: false }),
+
+    async rotateKey(id) {
+      const apiKey = newSecret("dk_live_");
+      const key = await changeKey(id, { secretDigest: await digestSecret(apiKey) });
+      return { key, apiKey };
+    },
+
+    async setS3Credentials(id, credentials, sealer) {
+      if (credentials === null) return changeKey(id, { s3Credentials: null });
+      const fault = s3CredentialsFault(credentials);
+      if (fault !== null) throw new DocyardError("invalid_argument", fault);
+      return changeKey(id, { s3Credentials: await sealer.seal(JSON.stringify(credentials), id) });
     },
 
     async firstRun() {
@@ -272,6 +313,16 @@ async function newSigningJwk(): Promise<string> {
   return JSON.stringify(await crypto.subtle.exportKey("jwk", pair.privateKey));
 }
 
+function s3CredentialsFault({ accessKeyId, secretAccessKey, endpoint }: S3Credentials): string | null {
+  if (accessKeyId.trim() === "" || secretAccessKey.trim() === "") {
+    return "S3 credentials need an access key id and a secret access key";
+  }
+  if (endpoint !== undefined && !/^https?:\/\/[^\s@?#]+$/i.test(endpoint)) {
+    return "The S3 endpoint must be an http or https URL without credentials, query or fragment";
+  }
+  return null;
+}
+
 function base64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes))
     .replaceAll("+", "-")
@@ -280,7 +331,12 @@ function base64url(bytes: Uint8Array): string {
 }
 
 function checkName(name: string): string {
-  if (name.trim().length === 0 || name.length > NAME_LENGTH_MAX || /\p{Cc}/u.test(name)) {
+  if (
+    name.trim().length === 0 ||
+    name.length > NAME_LENGTH_MAX ||
+    !name.isWellFormed() ||
+    /\p{Cc}/u.test(name)
+  ) {
     throw new DocyardError(
       "invalid_argument",
       `A name has 1 to ${NAME_LENGTH_MAX} characters and no control characters`,

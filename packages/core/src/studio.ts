@@ -7,9 +7,9 @@ import type { ApiKey, Dock, Organization, Principal } from "./access.ts";
 import type { Artifact, ArtifactStatus, Fragment, MediaType, Source } from "./artifact.ts";
 import { filenameFault } from "./artifact.ts";
 import type { Listed } from "./catalog.ts";
-import { getArtifact, listArtifacts } from "./catalog.ts";
+import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
 import type { Context } from "./context.ts";
-import { invalid, newEvent, signDownload, STAGING_PREFIX } from "./context.ts";
+import { invalid, newEvent, ring, signDownload, STAGING_PREFIX } from "./context.ts";
 import { DocyardError } from "./errors.ts";
 import type { PageNumbers } from "./page.ts";
 import type { SignedUrl } from "./ports.ts";
@@ -39,6 +39,12 @@ export interface StudioListInput {
   readonly offset?: number;
 }
 
+/** An artifact as the Studio face shows it. */
+export interface StudioListed extends Listed {
+  /** The key that made it; null when that key is gone. */
+  readonly creator: { readonly id: string; readonly name: string } | null;
+}
+
 /** What an API key opens: its own dock, seen through the Studio face. */
 export interface StudioDock {
   readonly dock: Dock;
@@ -55,9 +61,13 @@ export interface StudioDock {
    */
   create(input: StudioCreateInput): Promise<Artifact>;
   /** @throws DocyardError `not_found` for what is missing, deleted, or another company's. */
-  get(id: string): Promise<Listed>;
+  get(id: string): Promise<StudioListed>;
   /** Newest first, in every status unless one is named. */
-  list(input: StudioListInput): Promise<{ readonly items: readonly Listed[]; readonly page: PageNumbers }>;
+  list(
+    input: StudioListInput,
+  ): Promise<{ readonly items: readonly StudioListed[]; readonly page: PageNumbers }>;
+  /** Deletes, also what is still being fetched: its worker then writes nothing. @throws DocyardError `not_found`. */
+  remove(id: string): Promise<void>;
 }
 
 /** Longest display name, in characters. */
@@ -65,7 +75,7 @@ const NAME_LENGTH_MAX = 1_000;
 /** Longest `url` or `s3Path`, in characters: what servers and proxies accept. */
 const LOCATION_LENGTH_MAX = 8_192;
 /** Most fragments of one artifact: each is one fetch. */
-const FRAGMENTS_MAX = 1_000;
+export const FRAGMENTS_MAX = 1_000;
 /** Latest position of a fragment, in seconds: a year of film; larger numbers are a mistake in the unit. */
 const START_TIME_MAX = 31_536_000;
 
@@ -78,6 +88,7 @@ export function studioDock(
   account: { readonly dock: Dock; readonly organization: Organization; readonly key: ApiKey },
 ): StudioDock {
   const { dock, key } = account;
+  const creators = creatorsOf(context, key);
   return {
     ...account,
 
@@ -127,21 +138,44 @@ export function studioDock(
         updatedAt: at,
       };
       await context.artifacts.insert(artifact, newEvent(context, "artifact.created", key.id));
-      await context.queue.push(id);
+      await ring(context, id);
       return artifact;
     },
 
     async get(id) {
       const artifact = await getArtifact(context, dock, "studio", id);
-      return { artifact, download: await signDownload(context, artifact, principal) };
+      const creator = await creators(artifact.createdBy);
+      return { artifact, download: await signDownload(context, artifact, principal), creator };
     },
 
-    list: ({ status, type, ...paging }) =>
-      listArtifacts(context, dock, "studio", principal, {
+    async list({ status, type, ...paging }) {
+      const { items, page } = await listArtifacts(context, dock, "studio", principal, {
         ...paging,
         statuses: status === undefined ? ALL_STATUSES : [status],
         ...(type === undefined ? {} : { mediaType: type }),
-      }),
+      });
+      const listed: StudioListed[] = [];
+      for (const item of items) {
+        listed.push({ ...item, creator: await creators(item.artifact.createdBy) });
+      }
+      return { items: listed, page };
+    },
+
+    remove: (id) => removeArtifact(context, dock, "studio", principal, id),
+  };
+}
+
+/** Looks up who made an artifact, each key once. */
+function creatorsOf(context: Context, own: ApiKey): (keyId: string) => Promise<StudioListed["creator"]> {
+  const known = new Map<string, StudioListed["creator"]>([[own.id, { id: own.id, name: own.name }]]);
+  return async (keyId) => {
+    let creator = known.get(keyId);
+    if (creator === undefined) {
+      const key = await context.accounts.find("key", { id: keyId });
+      creator = key === null ? null : { id: key.id, name: key.name };
+      known.set(keyId, creator);
+    }
+    return creator;
   };
 }
 

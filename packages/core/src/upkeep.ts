@@ -6,7 +6,7 @@
 import type { Artifact } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
-import { dropUnlessUsed, newEvent, ownBlobKey, STAGING_PREFIX } from "./context.ts";
+import { dropUnlessUsed, newEvent, ownBlobKey, ring, STAGING_PREFIX } from "./context.ts";
 
 export interface SweepReport {
   /** Rows that were due and have been dealt with. */
@@ -56,14 +56,14 @@ export async function sweep(context: Context, options: SweepOptions = {}): Promi
 }
 
 async function handleDue(context: Context, artifact: Artifact): Promise<void> {
-  const { artifacts, queue } = context;
+  const { artifacts } = context;
   switch (artifact.status) {
     case "created":
-      if (artifact.source.kind !== "upload") await queue.push(artifact.id);
+      if (artifact.source.kind !== "upload") await ring(context, artifact.id);
       else await expireUpload(context, artifact);
       return;
     case "upload_started":
-      await queue.push(artifact.id);
+      await ring(context, artifact.id);
       return;
     case "upload_failed":
     case "deleted":

@@ -12,6 +12,7 @@ import {
   invalid,
   newEvent,
   ownBlobKey,
+  ring,
   ROUNDS_MAX,
   shown,
   sizeLimitError,
@@ -241,14 +242,14 @@ async function endedUpload({ artifacts }: Context, artifact: Artifact): Promise<
  * @returns the row as it is then, `upload_started` unless something else came first
  */
 async function verifyLater(context: Context, artifact: Artifact, by: string): Promise<Artifact> {
-  const { artifacts, queue, now } = context;
+  const { artifacts, now } = context;
   const started = await artifacts.update(
     artifact.id,
     artifact.version,
     { status: nextStatus(artifact, "begin"), dueAt: now(), updatedAt: now() },
     newEvent(context, "artifact.started", by),
   );
-  if (started !== null) await queue.push(artifact.id);
+  if (started !== null) await ring(context, artifact.id);
   return started ?? (await artifacts.get({ id: artifact.id })) ?? artifact;
 }
 

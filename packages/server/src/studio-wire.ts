@@ -7,12 +7,12 @@ import type {
   Artifact,
   ArtifactStatus,
   ErrorCode,
-  Listed,
   MediaType,
   PageNumbers,
   SignedUrl,
   StudioCreateInput,
   StudioDock,
+  StudioListed,
   StudioListInput,
 } from "@docyard/core";
 import { clampLimit, DocyardError, isDocyardError, isJsonObject, PAGE_LIMIT_DEFAULT } from "@docyard/core";
@@ -178,13 +178,17 @@ function positiveInteger(name: string, text: string): number {
 // ---- answers
 
 /** Whose artifacts they are, as an API key opened them. */
-export type Viewer = Pick<StudioDock, "organization" | "key"> & {
+export type Viewer = Pick<StudioDock, "organization"> & {
   /** What stands for all storage in `s3Bucket` and in the `s3Path` of a presigned upload. */
   readonly bucketName: string;
 };
 
 /** Exactly the vendor's keys (contract 1H), from create and from get alike (contract 55). */
-export function artifactJson(artifact: Artifact, { organization, key, bucketName }: Viewer): object {
+export function artifactJson(
+  artifact: Artifact,
+  creator: StudioListed["creator"],
+  { organization, bucketName }: Viewer,
+): object {
   const { durationMs } = artifact;
   return {
     id: artifact.id,
@@ -200,15 +204,15 @@ export function artifactJson(artifact: Artifact, { organization, key, bucketName
     createdAt: timestamp(artifact.createdAt),
     updatedAt: timestamp(artifact.updatedAt),
     company: { id: organization.id, name: organization.name },
-    // Another key's name is not ours to know; the vendor allows the field to be absent.
-    ...(artifact.createdBy === key.id ? { createdBy: { id: key.id, name: key.name } } : {}),
+    // Absent where the key is gone: the vendor allows it.
+    ...(creator === null ? {} : { createdBy: { id: creator.id, name: creator.name } }),
   };
 }
 
 /** With a URL for the bytes once there are any: an extension, since elsewhere `s3Path` needs the vendor's own bucket. */
-export function listedJson({ artifact, download }: Listed, viewer: Viewer): object {
+export function listedJson({ artifact, download, creator }: StudioListed, viewer: Viewer): object {
   return {
-    ...artifactJson(artifact, viewer),
+    ...artifactJson(artifact, creator, viewer),
     ...(download === null ? {} : { downloadUrl: download.url, expiresAt: timestamp(download.expiresAt) }),
   };
 }

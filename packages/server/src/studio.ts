@@ -3,13 +3,13 @@
  * dock, which takes one of its requests, before it reads a body or a query; words are in `studio-wire.ts`.
  */
 
-import type { Docyard, Listed, StudioDock } from "@docyard/core";
+import type { Docyard, StudioDock, StudioListed } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
 import type { Hono } from "hono";
 import { BEARER_CHALLENGE } from "./auth.ts";
 import { parseJson, readText } from "./body.ts";
 import type { AppContext, AppEnv } from "./exchange.ts";
-import { replyJson } from "./exchange.ts";
+import { replyEmpty, replyJson } from "./exchange.ts";
 import type { ErrorFace } from "./fault.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Viewer } from "./studio-wire.ts";
@@ -48,7 +48,6 @@ export const studioErrors: ErrorFace = {
 export function mountStudio(app: Hono<AppEnv>, { docyard, metrics, bodyBytesMax }: StudioFaceOptions): void {
   const viewer = (studio: StudioDock): Viewer => ({
     organization: studio.organization,
-    key: studio.key,
     bucketName: docyard.settings.bucketName,
   });
 
@@ -58,7 +57,7 @@ export function mountStudio(app: Hono<AppEnv>, { docyard, metrics, bodyBytesMax 
     const artifact = await studio.create(input);
     c.get("exchange").artifactId = artifact.id;
     metrics.created(false);
-    return replyJson(c, artifactJson(artifact, viewer(studio)), { status: 201 });
+    return replyJson(c, artifactJson(artifact, studio.key, viewer(studio)), { status: 201 });
   });
 
   // Before the route of single artifacts: the literal wins (contract 49).
@@ -82,6 +81,14 @@ export function mountStudio(app: Hono<AppEnv>, { docyard, metrics, bodyBytesMax 
     c.get("exchange").artifactId = found.artifact.id;
     return replyJson(c, listedJson(found, viewer(studio)));
   });
+
+  app.delete(ARTIFACT_PATH, async (c) => {
+    const studio = await open(c, docyard);
+    const { artifact } = await find(studio, c.req.param("artifactId"));
+    c.get("exchange").artifactId = artifact.id;
+    await studio.remove(artifact.id);
+    return replyEmpty(c, 204);
+  });
 }
 
 /**
@@ -102,7 +109,7 @@ async function open(c: AppContext, docyard: Docyard): Promise<StudioDock> {
 }
 
 /** The vendor's sentence for all that cannot be shown: it tells no difference (contract 64). */
-async function find(studio: StudioDock, id: string): Promise<Listed> {
+async function find(studio: StudioDock, id: string): Promise<StudioListed> {
   try {
     return await studio.get(id);
   } catch (error) {
