@@ -1,0 +1,164 @@
+/**
+ * The numbered steps that make the tables, and the operation that applies the missing ones.
+ * The transaction around them, so that a step is there whole or not at all, is the driver's.
+ */
+
+import type { Dialect, Query, Sql } from "./sql.ts";
+import { all, first } from "./sql.ts";
+
+interface Migration {
+  readonly name: string;
+  statements(dialect: Dialect): readonly string[];
+}
+
+/** What `migrate` did: schema numbers before and after; equal when nothing was missing. */
+export interface Migrated {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** In order of their numbers, which count from 1. Released steps never change; new ones are added at the end. */
+const MIGRATIONS: readonly Migration[] = [
+  {
+    name: "artifacts, events, metadata and name indexes, accounts",
+    statements: ({ words: { integer, serial, real, text, table, clustered }, names }) => [
+      `create table artifact (
+        n ${serial},
+        id ${text} not null unique,
+        dock_id ${text} not null,
+        face ${text} not null,
+        version ${integer} not null,
+        status ${text} not null,
+        filename ${text} not null,
+        folded ${text} not null,
+        content_type ${text} not null,
+        size ${integer},
+        digest ${text},
+        metadata ${text} not null,
+        media_type ${text},
+        source ${text} not null,
+        duration_ms ${real},
+        failure ${text},
+        upload_id ${text} unique,
+        staging_key ${text},
+        storage_key ${text} not null,
+        blob_key ${text},
+        shares_blob ${integer} not null,
+        duplicate_of ${text},
+        attempts ${integer} not null,
+        due_at ${integer},
+        created_by ${text} not null,
+        created_at ${integer} not null,
+        updated_at ${integer} not null
+      )${table}`,
+      // The list's order, walked backwards: serves completed rows and, status by status, widened lists.
+      "create index artifact_list on artifact (dock_id, face, status, created_at, id)",
+      "create index artifact_due on artifact (due_at, id) where due_at is not null",
+      // The two rules of ArtifactStore.update.
+      `create unique index artifact_machine_digest on artifact (dock_id, digest)
+        where status = 'upload_completed' and face = 'machine'`,
+      `create unique index artifact_holder_digest on artifact (dock_id, digest)
+        where status = 'upload_completed' and shares_blob = 0`,
+      // findByDigest for the rows that the two rules leave out; they are few.
+      `create index artifact_sharer_digest on artifact (dock_id, digest)
+        where status = 'upload_completed' and shares_blob = 1`,
+      "create index artifact_blob on artifact (blob_key) where status = 'upload_completed'",
+      `create table dock_log (dock_id ${text} primary key, seq ${integer} not null)${clustered}`,
+      `create table event (
+        dock_id ${text} not null,
+        seq ${integer} not null,
+        artifact_id ${text} not null,
+        type ${text} not null,
+        at ${integer} not null,
+        "by" ${text},
+        data ${text} not null,
+        primary key (dock_id, seq)
+      )${clustered}`,
+      `create table listing (
+        n ${serial},
+        dock_id ${text} not null,
+        face ${text} not null,
+        completed ${integer} not null,
+        changes ${integer} not null,
+        unique (dock_id, face)
+      )${table}`,
+      `create table term (
+        id ${serial},
+        listing ${integer} not null,
+        path ${text} not null,
+        value ${text} not null,
+        documents ${integer} not null,
+        unique (listing, path, value)
+      )${table}`,
+      `create table posting (
+        term ${integer} not null,
+        created_at ${integer} not null,
+        id ${text} not null,
+        n ${integer} not null,
+        primary key (term, created_at, id)
+      )${clustered}`,
+      `create table account (
+        kind ${text} not null,
+        id ${text} not null,
+        handle ${text} not null,
+        organization_id ${text},
+        created_at ${integer} not null,
+        body ${text} not null,
+        primary key (kind, id),
+        unique (kind, handle)
+      )${clustered}`,
+      "create index account_list on account (kind, created_at, id)",
+      ...names.create,
+    ],
+  },
+];
+
+/** The newest schema that this program knows. */
+export const SCHEMA_VERSION: number = MIGRATIONS.length;
+
+/** The database was written by a later version of docyard: nothing in it may be touched. */
+export class NewerSchemaError extends Error {
+  override readonly name = "NewerSchemaError";
+  constructor(found: number) {
+    super(`database schema ${found} is newer than this docyard (knows ${SCHEMA_VERSION}): upgrade docyard`);
+  }
+}
+
+/** The number of the last step applied; the table of steps must exist. */
+export function* schemaVersion({ db }: Dialect): Sql<number> {
+  const query: Query<{ number: number }> = db
+    .selectFrom("migration")
+    .select("number")
+    .orderBy("number", "desc")
+    .limit(1)
+    .compile();
+  const last = yield* first(query);
+  return last?.number ?? 0;
+}
+
+/**
+ * Applies what is missing, in order. Must run alone in one transaction; repeating it is harmless.
+ * @param now milliseconds since 1970 UTC, for the record
+ * @throws NewerSchemaError
+ */
+export function* migrate(dialect: Dialect, now: number): Sql<Migrated> {
+  const { db, words } = dialect;
+  const run = (text: string): Query => ({ sql: text, parameters: [] });
+  yield* all(
+    run(`create table if not exists migration (
+      number ${words.integer} primary key,
+      name ${words.text} not null,
+      applied_at ${words.integer} not null
+    )${words.table}`),
+  );
+  const from = yield* schemaVersion(dialect);
+  if (from > SCHEMA_VERSION) throw new NewerSchemaError(from);
+  for (const [index, migration] of MIGRATIONS.entries()) {
+    const number = index + 1;
+    if (number <= from) continue;
+    for (const text of migration.statements(dialect)) yield* all(run(text));
+    const { name } = migration;
+    yield* all(db.insertInto("migration").values({ number, name, applied_at: now }).compile());
+  }
+  return { from, to: SCHEMA_VERSION };
+}

@@ -1,0 +1,226 @@
+/**
+ * The tables of the SQL stores as types, and the way between a row and an artifact.
+ * How the tables come to be is in `migrations.ts`; what they answer is in the `sql-*.ts` files.
+ */
+
+import type { Artifact, ArtifactChange, ArtifactStatus, EventType, Face, MediaType } from "@docyard/core";
+import { foldName } from "@docyard/core";
+import type { ColumnType, Generated, Selectable } from "kysely";
+import { parseStored } from "./json.ts";
+
+/** One artifact. JSON is kept as text: `JSON.stringify` escapes what databases refuse (NUL, unpaired surrogates). */
+export interface ArtifactTable {
+  /** Short reference for index entries; never leaves the store. */
+  n: Generated<number>;
+  id: string;
+  dock_id: string;
+  face: Face;
+  version: number;
+  status: ArtifactStatus;
+  filename: string;
+  /** `foldName(filename)`: what searches are compared with. */
+  folded: string;
+  content_type: string;
+  size: number | null;
+  digest: string | null;
+  metadata: string;
+  media_type: MediaType | null;
+  source: string;
+  duration_ms: number | null;
+  failure: string | null;
+  upload_id: string | null;
+  staging_key: string | null;
+  storage_key: string;
+  blob_key: string | null;
+  /** 0 or 1. */
+  shares_blob: number;
+  duplicate_of: string | null;
+  attempts: number;
+  due_at: number | null;
+  created_by: string;
+  created_at: number;
+  updated_at: number;
+}
+
+/** The event log (design idea 5); `seq` comes from `dock_log`. */
+export interface EventTable {
+  dock_id: string;
+  seq: number;
+  artifact_id: string;
+  type: EventType;
+  at: number;
+  by: string | null;
+  data: string;
+}
+
+/** The last sequence number of each dock. Its row is locked while an event is written, so numbers have no gaps. */
+export interface DockLogTable {
+  dock_id: string;
+  seq: number;
+}
+
+/** The completed artifacts of one face of a dock: what the metadata and name indexes are about. */
+export interface ListingTable {
+  n: Generated<number>;
+  dock_id: string;
+  face: Face;
+  /** How many there are: the total of the plain list. */
+  completed: number;
+  /** Grows with every row that joins or leaves; totals counted earlier hold while it stands still. */
+  changes: number;
+}
+
+/** One term (`terms` in core) of a listing, and how many of its documents have it. */
+export interface TermTable {
+  id: Generated<number>;
+  listing: number;
+  path: string;
+  value: string;
+  documents: number;
+}
+
+/** Which documents have a term, in the list's order: equality, order and position are one index walk. */
+export interface PostingTable {
+  term: number;
+  created_at: number;
+  id: string;
+  n: number;
+}
+
+/** Organisations, docks, clients and keys: what they are found by, and the record as JSON. */
+export interface AccountTable {
+  kind: string;
+  id: string;
+  handle: string;
+  organization_id: string | null;
+  created_at: number;
+  body: string;
+}
+
+export interface MigrationTable {
+  number: number;
+  name: string;
+  applied_at: ColumnType<number, number, never>;
+}
+
+export interface Schema {
+  artifact: ArtifactTable;
+  event: EventTable;
+  dock_log: DockLogTable;
+  listing: ListingTable;
+  term: TermTable;
+  posting: PostingTable;
+  account: AccountTable;
+  migration: MigrationTable;
+}
+
+export type ArtifactRow = Selectable<ArtifactTable>;
+/** A row before the database has numbered it. */
+export type NewArtifactRow = Omit<ArtifactRow, "n">;
+
+/** Every column that a writer fills. */
+export const ARTIFACT_COLUMNS: readonly (keyof NewArtifactRow)[] = [
+  "id",
+  "dock_id",
+  "face",
+  "version",
+  "status",
+  "filename",
+  "folded",
+  "content_type",
+  "size",
+  "digest",
+  "metadata",
+  "media_type",
+  "source",
+  "duration_ms",
+  "failure",
+  "upload_id",
+  "staging_key",
+  "storage_key",
+  "blob_key",
+  "shares_blob",
+  "duplicate_of",
+  "attempts",
+  "due_at",
+  "created_by",
+  "created_at",
+  "updated_at",
+];
+
+/** The column of each field that an update may touch. */
+export const CHANGEABLE: Readonly<Record<keyof ArtifactChange, keyof NewArtifactRow>> = {
+  status: "status",
+  contentType: "content_type",
+  size: "size",
+  digest: "digest",
+  durationMs: "duration_ms",
+  failure: "failure",
+  blobKey: "blob_key",
+  sharesBlob: "shares_blob",
+  duplicateOf: "duplicate_of",
+  attempts: "attempts",
+  dueAt: "due_at",
+  updatedAt: "updated_at",
+};
+
+export function toRow(artifact: Artifact): NewArtifactRow {
+  return {
+    id: artifact.id,
+    dock_id: artifact.dockId,
+    face: artifact.face,
+    version: artifact.version,
+    status: artifact.status,
+    filename: artifact.filename,
+    folded: foldName(artifact.filename),
+    content_type: artifact.contentType,
+    size: artifact.size,
+    digest: artifact.digest,
+    metadata: JSON.stringify(artifact.metadata),
+    media_type: artifact.mediaType,
+    source: JSON.stringify(artifact.source),
+    duration_ms: artifact.durationMs,
+    failure: artifact.failure === null ? null : JSON.stringify(artifact.failure),
+    upload_id: artifact.uploadId,
+    staging_key: artifact.stagingKey,
+    storage_key: artifact.storageKey,
+    blob_key: artifact.blobKey,
+    shares_blob: artifact.sharesBlob ? 1 : 0,
+    duplicate_of: artifact.duplicateOf,
+    attempts: artifact.attempts,
+    due_at: artifact.dueAt,
+    created_by: artifact.createdBy,
+    created_at: artifact.createdAt,
+    updated_at: artifact.updatedAt,
+  };
+}
+
+export function fromRow(row: ArtifactRow): Artifact {
+  return {
+    id: row.id,
+    dockId: row.dock_id,
+    face: row.face,
+    version: row.version,
+    status: row.status,
+    filename: row.filename,
+    contentType: row.content_type,
+    size: row.size,
+    digest: row.digest,
+    metadata: parseStored(row.metadata),
+    mediaType: row.media_type,
+    source: JSON.parse(row.source) as Artifact["source"],
+    durationMs: row.duration_ms,
+    failure: row.failure === null ? null : (JSON.parse(row.failure) as Artifact["failure"]),
+    uploadId: row.upload_id,
+    stagingKey: row.staging_key,
+    storageKey: row.storage_key,
+    blobKey: row.blob_key,
+    sharesBlob: row.shares_blob === 1,
+    duplicateOf: row.duplicate_of,
+    attempts: row.attempts,
+    dueAt: row.due_at,
+    createdBy: row.created_by,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
+}

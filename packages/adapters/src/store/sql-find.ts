@@ -1,0 +1,150 @@
+/**
+ * ArtifactStore.find in SQL: counts what a plan's walks match and cuts the page out of them.
+ * Choosing the walks is `sql-plan.ts`, their statements are in `sql-page.ts`.
+ */
+
+import type { FindQuery, Found, Position } from "@docyard/core";
+import { compareNewestFirst, match } from "@docyard/core";
+import { parseStored } from "./json.ts";
+import { fromRow } from "./schema.ts";
+import type { ArtifactRow } from "./schema.ts";
+import type { Candidate, Range } from "./sql-page.ts";
+import { pageSql } from "./sql-page.ts";
+import type { Part } from "./sql-plan.ts";
+import { planSql } from "./sql-plan.ts";
+import { createTotals } from "./sql-totals.ts";
+import type { Dialect, Sql } from "./sql.ts";
+
+/** Candidates read at once where rows are checked one by one: bounds memory, not results. */
+const CHECK_BATCH = 500;
+/** How much further than expected the list is walked for the matches of a search before they are sorted instead. */
+const WALK_SLACK = 4;
+
+/** Makes the operation; all its queries must see one moment of the database. */
+export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
+  const pages = pageSql(dialect);
+  const totals = createTotals();
+  const plan = planSql(dialect, pages, totals);
+
+  /** Walks the matches of a part in order; each call returns the next one, then null. */
+  function matchesOf(part: Part, after: Position | undefined): () => Sql<Candidate | null> {
+    let last = after;
+    let batch: readonly Candidate[] = [];
+    let next = 0;
+    let isEnd = false;
+    return function* () {
+      for (;;) {
+        if (next >= batch.length) {
+          if (isEnd) return null;
+          batch = yield* pages.candidates(part.shape, part.values, { after: last, limit: CHECK_BATCH });
+          next = 0;
+          isEnd = batch.length < CHECK_BATCH;
+          const end = batch.at(-1);
+          if (end !== undefined) last = positionOf(end);
+          continue;
+        }
+        const candidate = batch[next++]!;
+        if (part.check === null) return candidate;
+        if (match(parseStored(candidate.metadata), part.check)) return candidate;
+      }
+    };
+  }
+
+  function* count(part: Part): Sql<number> {
+    if (part.check === null) return yield* pages.count(part.shape, part.values);
+    const next = matchesOf(part, undefined);
+    let total = 0;
+    while ((yield* next()) !== null) total++;
+    return total;
+  }
+
+  function* total(part: Part, query: FindQuery): Sql<number> {
+    if (part.known !== null) return part.known;
+    if (part.listing === null) return yield* count(part);
+    const { filter, search, mediaType, createdAfter, createdBefore } = query;
+    const question = ["all", filter, search, mediaType, createdAfter, createdBefore];
+    return yield* totals.of(part.listing, question, () => count(part));
+  }
+
+  /** Rows of a part that SQL decides alone. */
+  function* rowsOf(part: Part, range: Range, matches: number): Sql<readonly ArtifactRow[]> {
+    const { newestFirst } = part;
+    if (newestFirst !== null && range.backwards !== true) {
+      const needed = (range.offset ?? 0) + range.limit;
+      const far = Math.ceil(needed * newestFirst.rowsPerMatch * WALK_SLACK);
+      if (far < matches) {
+        // Matches are dense: the first ones are near the top, and the list is in order already. Where they are not,
+        // little is lost.
+        const { shape, values } = newestFirst;
+        const { after } = range;
+        const plain = { ...shape, contains: false };
+        const until = yield* pages.position(plain, values, { after, offset: far, limit: 1 });
+        const rows = yield* pages.rows(shape, values, { ...range, until });
+        if (rows.length === range.limit || until === undefined) return rows;
+      }
+    }
+    return yield* pages.rows(part.shape, part.values, range);
+  }
+
+  /** Matches of several parts, or of rows that have to be checked, merged in order. */
+  function* merged(parts: readonly Part[], range: Range): Sql<readonly ArtifactRow[]> {
+    const walks = parts.map((part) => matchesOf(part, range.after));
+    const heads: (Candidate | null)[] = [];
+    for (const next of walks) heads.push(yield* next());
+    const numbers: number[] = [];
+    for (let skip = range.offset ?? 0; numbers.length < range.limit; skip--) {
+      let newest = -1;
+      heads.forEach((head, i) => {
+        const best = heads[newest];
+        if (head !== null && (best === undefined || best === null || isBefore(head, best))) newest = i;
+      });
+      const head = heads[newest];
+      if (head === undefined || head === null) break;
+      if (skip <= 0) numbers.push(head.n);
+      heads[newest] = yield* walks[newest]!();
+    }
+    return yield* pages.byNumbers(numbers);
+  }
+
+  return function* find(query) {
+    const parts = yield* plan(query);
+    let matches = 0;
+    for (const part of parts) matches += yield* total(part, query);
+    const range = rangeOf(query, matches);
+    if (range.limit === 0) return { rows: [], total: matches, more: false };
+    const [part] = parts;
+    const rows =
+      parts.length === 1 && part!.check === null
+        ? yield* rowsOf(part!, range, matches)
+        : yield* merged(parts, forwards(range, matches));
+    const sorted = rows.map(fromRow).sort(compareNewestFirst);
+    const page = sorted.slice(0, query.limit);
+    const { offset } = query.start;
+    const more = offset === undefined ? sorted.length > query.limit : offset + page.length < matches;
+    return { rows: page, total: matches, more };
+  };
+}
+
+/** The rows to fetch: a page, and after a position one row more, which says whether there is a next page. */
+function rangeOf({ start, limit }: FindQuery, matches: number): Range {
+  if (start.after !== undefined) return { after: start.after, limit: matches === 0 ? 0 : limit + 1 };
+  const offset = start.offset;
+  const length = Math.max(0, Math.min(limit, matches - offset));
+  // Past the middle the way from the other end is shorter.
+  const fromEnd = matches - offset - length;
+  return fromEnd < offset ? { offset: fromEnd, limit: length, backwards: true } : { offset, limit: length };
+}
+
+/** The same rows, counted from the top. */
+function forwards(range: Range, matches: number): Range {
+  if (range.backwards !== true) return range;
+  return { offset: matches - (range.offset ?? 0) - range.limit, limit: range.limit };
+}
+
+function positionOf(row: { readonly created_at: number; readonly id: string }): Position {
+  return { createdAt: row.created_at, id: row.id };
+}
+
+function isBefore(a: Candidate, b: Candidate): boolean {
+  return compareNewestFirst(positionOf(a), positionOf(b)) < 0;
+}

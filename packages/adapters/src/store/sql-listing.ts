@@ -1,0 +1,113 @@
+/**
+ * The indexes over completed rows: per listing a count, per metadata term its documents, and the names.
+ * Rows join when they become `upload_completed` and leave when they stop being it; reading is in `sql-find.ts`.
+ */
+
+import type { Face, Term } from "@docyard/core";
+import { sql } from "kysely";
+import { parseStored } from "./json.ts";
+import type { ArtifactRow } from "./schema.ts";
+import { storedTerms } from "./sql-filter.ts";
+import type { Dialect, Sql } from "./sql.ts";
+import { all, first, statement } from "./sql.ts";
+
+/** The parts of a row that the indexes are made of; none of them ever changes. */
+export type ListedRow = Pick<
+  ArtifactRow,
+  "n" | "id" | "dock_id" | "face" | "metadata" | "media_type" | "folded" | "created_at"
+>;
+
+export interface Listings {
+  join(row: ListedRow): Sql<void>;
+  leave(row: ListedRow): Sql<void>;
+}
+
+interface TermKey extends Term {
+  readonly listing: number;
+}
+
+interface Entry {
+  readonly term: number;
+  readonly createdAt: number;
+  readonly id: string;
+  readonly n: number;
+}
+
+export function listingsSql({ db, names }: Dialect): Listings {
+  const joined = statement((p: { dockId: string; face: Face }) =>
+    db
+      .insertInto("listing")
+      .values({ dock_id: p.dockId, face: p.face, completed: 1, changes: 1 })
+      .onConflict((conflict) =>
+        conflict.columns(["dock_id", "face"]).doUpdateSet({
+          completed: sql<number>`listing.completed + 1`,
+          changes: sql<number>`listing.changes + 1`,
+        }),
+      )
+      .returning("n"),
+  );
+  const left = statement((p: { dockId: string; face: Face }) =>
+    db
+      .updateTable("listing")
+      .set({ completed: sql<number>`completed - 1`, changes: sql<number>`changes + 1` })
+      .where("dock_id", "=", p.dockId)
+      .where("face", "=", p.face)
+      .returning("n"),
+  );
+  const counted = statement((p: TermKey) =>
+    db
+      .insertInto("term")
+      .values({ listing: p.listing, path: p.path, value: p.value, documents: 1 })
+      .onConflict((conflict) =>
+        conflict
+          .columns(["listing", "path", "value"])
+          .doUpdateSet({ documents: sql<number>`term.documents + 1` }),
+      )
+      .returning("id"),
+  );
+  const discounted = statement((p: TermKey) =>
+    db
+      .updateTable("term")
+      .set({ documents: sql<number>`documents - 1` })
+      .where("listing", "=", p.listing)
+      .where("path", "=", p.path)
+      .where("value", "=", p.value)
+      .returning(["id", "documents"]),
+  );
+  const forgotten = statement((p: { id: number }) => db.deleteFrom("term").where("id", "=", p.id));
+  const posted = statement((p: Entry) =>
+    db.insertInto("posting").values({ term: p.term, created_at: p.createdAt, id: p.id, n: p.n }),
+  );
+  const withdrawn = statement((p: Entry) =>
+    db
+      .deleteFrom("posting")
+      .where("term", "=", p.term)
+      .where("created_at", "=", p.createdAt)
+      .where("id", "=", p.id),
+  );
+
+  return {
+    *join(row) {
+      const listing = (yield* first(joined({ dockId: row.dock_id, face: row.face })))!.n;
+      for (const term of termsOf(row)) {
+        const { id } = (yield* first(counted({ listing, path: term.path, value: term.value })))!;
+        yield* all(posted({ term: id, createdAt: row.created_at, id: row.id, n: row.n }));
+      }
+      if (names.write !== null) yield names.write.add({ listing, n: row.n, folded: row.folded });
+    },
+    *leave(row) {
+      const listing = (yield* first(left({ dockId: row.dock_id, face: row.face })))!.n;
+      for (const term of termsOf(row)) {
+        const found = yield* first(discounted({ listing, path: term.path, value: term.value }));
+        if (found === undefined) throw new Error(`the metadata index lacks a term of ${row.id}`);
+        yield* all(withdrawn({ term: found.id, createdAt: row.created_at, id: row.id, n: row.n }));
+        if (found.documents === 0) yield* all(forgotten({ id: found.id }));
+      }
+      if (names.write !== null) yield names.write.remove({ listing, n: row.n, folded: row.folded });
+    },
+  };
+}
+
+function termsOf(row: ListedRow): Term[] {
+  return storedTerms(parseStored(row.metadata), row.media_type);
+}

@@ -1,0 +1,192 @@
+/**
+ * Turns a query into walks: the list itself, the postings of the rarest metadata term, or the name index, whichever
+ * has least to read. Executing them is `sql-find.ts`; their SQL is in `sql-page.ts`.
+ */
+
+import type { Face, Filter, FindQuery } from "@docyard/core";
+import { foldName } from "@docyard/core";
+import { storedTerms, termsDecide } from "./sql-filter.ts";
+import type { Pages, Shape } from "./sql-page.ts";
+import type { Totals } from "./sql-totals.ts";
+import type { Dialect, Sql, Values } from "./sql.ts";
+import { first, statement } from "./sql.ts";
+
+/** A term with at most this many documents is walked without asking how many names match. */
+const FEW_DOCUMENTS = 1_000;
+
+/** The completed rows of one face of a dock, in numbers. */
+export interface Listing {
+  readonly n: number;
+  readonly completed: number;
+  readonly changes: number;
+}
+
+export interface Walk {
+  readonly shape: Shape;
+  readonly values: Values;
+}
+
+/** Rows of a query that come from one walk. */
+export interface Part extends Walk {
+  /** A filter that SQL leaves to be checked row by row, or null. */
+  readonly check: Filter | null;
+  /** How many rows match, where an index knows it at once. */
+  readonly known: number | null;
+  /** Set when all rows are completed ones: their total can be remembered. */
+  readonly listing: Listing | null;
+  /** A walk of the whole list that meets a match every so many rows, where the part itself has to sort. */
+  readonly newestFirst: (Walk & { readonly rowsPerMatch: number }) | null;
+}
+
+interface Base {
+  readonly shape: Pick<Shape, "contains" | "media" | "createdAfter" | "createdBefore">;
+  readonly values: Values;
+  /** The folded search, or null where there is none. */
+  readonly part: string | null;
+  readonly filter: Filter;
+  readonly isBounded: boolean;
+}
+
+/** Makes the operation that plans a query: parts without a row in common, together all rows that may match. */
+export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query: FindQuery) => Sql<Part[]> {
+  const { db, names } = dialect;
+  const listingOf = statement((p: { dockId: string; face: Face }) =>
+    db
+      .selectFrom("listing")
+      .select(["n", "completed", "changes"])
+      .where("dock_id", "=", p.dockId)
+      .where("face", "=", p.face),
+  );
+  const termOf = statement((p: { listing: number; path: string; value: string }) =>
+    db
+      .selectFrom("term")
+      .select(["id", "documents"])
+      .where("listing", "=", p.listing)
+      .where("path", "=", p.path)
+      .where("value", "=", p.value),
+  );
+
+  /** All terms of a query, rarest first; null when no document has one of them. */
+  function* termsOf(query: FindQuery, listing: Listing): Sql<{ id: number; documents: number }[] | null> {
+    const found: { id: number; documents: number }[] = [];
+    for (const { path, value } of storedTerms(query.filter ?? {}, query.mediaType)) {
+      const term = yield* first(termOf({ listing: listing.n, path, value }));
+      if (term === undefined) return null;
+      found.push(term);
+    }
+    return found.sort((a, b) => a.documents - b.documents);
+  }
+
+  function* completedPart(query: FindQuery, listing: Listing, base: Base): Sql<Part | null> {
+    const terms = yield* termsOf(query, listing);
+    if (terms === null) return null;
+    const rarest = terms[0]?.documents ?? listing.completed;
+    const check = termsDecide(base.filter) ? null : base.filter;
+    const isCounted = !base.isBounded && check === null && terms.length < 2;
+    const shape: Shape = {
+      ...base.shape,
+      media: false,
+      driver: terms.length > 0 ? "term" : "list",
+      statuses: terms.length > 0 ? 0 : 1,
+      terms: terms.length,
+    };
+    const values: Values = {
+      ...base.values,
+      ...numbered(
+        "term",
+        terms.map(({ id }) => id),
+      ),
+      ...numbered("status", ["upload_completed"]),
+    };
+    const known = isCounted && base.part === null ? rarest : null;
+    const part: Part = { shape, values, check, known, listing, newestFirst: null };
+    if (base.part === null || !names.serves(base.part)) return part;
+    if (terms.length > 0 && rarest <= FEW_DOCUMENTS) return part;
+
+    const search = names.values({
+      listing: listing.n,
+      dockId: query.dockId,
+      face: query.face,
+      part: base.part,
+    });
+    const named = yield* totals.of(listing, ["name", base.part], () => pages.countNames(search));
+    if (named === 0) return null;
+    if (terms.length > 0 && rarest < named) return part;
+    return {
+      ...part,
+      shape: { ...shape, driver: "name", statuses: 0, contains: false },
+      values: { ...values, ...search },
+      known: isCounted && terms.length === 0 ? named : null,
+      newestFirst: terms.length > 0 ? null : { shape, values, rowsPerMatch: listing.completed / named },
+    };
+  }
+
+  function listPart(statuses: readonly string[], base: Base): Part {
+    return {
+      shape: { ...base.shape, driver: "list", statuses: statuses.length, terms: 0 },
+      values: { ...base.values, ...numbered("status", statuses) },
+      check: Object.keys(base.filter).length > 0 ? base.filter : null,
+      known: null,
+      listing: null,
+      newestFirst: null,
+    };
+  }
+
+  return function* plan(query) {
+    const base = baseOf(query);
+    if (base === null) return [];
+    const statuses = [...new Set(query.statuses)].sort();
+    const others = statuses.filter((status) => status !== "upload_completed");
+    const rest = others.length > 0 ? listPart(others, base) : null;
+    const listing =
+      others.length < statuses.length
+        ? yield* first(listingOf({ dockId: query.dockId, face: query.face }))
+        : undefined;
+    // A dock and face without a listing has never completed a row.
+    if (listing === undefined) return rest === null ? [] : [rest];
+    if (rest === null) {
+      const part = yield* completedPart(query, listing, base);
+      return part === null ? [] : [part];
+    }
+    const isPlain = base.part === null && query.mediaType === undefined && rest.check === null;
+    if (isPlain) {
+      // Nothing to look up: one walk merges all statuses, and only the unfinished ones need counting.
+      const whole = listPart(statuses, base);
+      if (base.isBounded) return [whole];
+      return [{ ...whole, known: listing.completed + (yield* pages.count(rest.shape, rest.values)) }];
+    }
+    const part = yield* completedPart(query, listing, base);
+    return part === null ? [rest] : [part, rest];
+  };
+}
+
+/** What all parts of a query have in common, or null where nothing can match. */
+function baseOf(query: FindQuery): Base | null {
+  const part = foldName(query.search ?? "") || null;
+  // No filename has these (ruling 9), and databases would alter or refuse the parameter.
+  if (part !== null && (part.includes("\0") || !part.isWellFormed())) return null;
+  const { createdAfter, createdBefore } = query;
+  return {
+    shape: {
+      contains: part !== null,
+      media: query.mediaType !== undefined,
+      createdAfter: createdAfter !== undefined,
+      createdBefore: createdBefore !== undefined,
+    },
+    values: {
+      dockId: query.dockId,
+      face: query.face,
+      part,
+      mediaType: query.mediaType,
+      createdAfter,
+      createdBefore,
+    },
+    part,
+    filter: query.filter ?? {},
+    isBounded: createdAfter !== undefined || createdBefore !== undefined,
+  };
+}
+
+function numbered(name: string, values: readonly unknown[]): Values {
+  return Object.fromEntries(values.map((value, i) => [`${name}${i}`, value]));
+}

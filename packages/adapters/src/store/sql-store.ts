@@ -1,0 +1,59 @@
+/**
+ * A Store out of SQL operations and a driver that runs them: the same few lines for every database.
+ * The operations are in `sql-artifacts.ts` and `sql-accounts.ts`.
+ */
+
+import type { AccountKind, AccountOf, Store } from "@docyard/core";
+import { accountSql } from "./sql-accounts.ts";
+import { artifactSql } from "./sql-artifacts.ts";
+import type { Dialect, Sql } from "./sql.ts";
+
+/** Runs operations. Each may be started anew, so a driver can repeat one whose transaction was refused. */
+export interface Runner {
+  /** One query or several: they see one moment of the database. */
+  readonly read: <T>(operation: () => Sql<T>) => Promise<T>;
+  /**
+   * All of the operation's writes or none, durable once resolved.
+   * @param taken what a violated unique index means here: the message of the `already_exists` to reject with
+   */
+  readonly write: <T>(operation: () => Sql<T>, taken: string) => Promise<T>;
+  readonly ready: () => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+export function sqlStore(dialect: Dialect, { read, write, ready, close }: Runner): Store {
+  const artifacts = artifactSql(dialect);
+  const accounts = accountSql(dialect);
+  return {
+    artifacts: {
+      insert: (artifact, event) =>
+        write(() => artifacts.insert(artifact, event), `The id or upload id of ${artifact.id} is taken`),
+      get: (key) => read(() => artifacts.get(key)),
+      update: (id, version, change, event) =>
+        write(
+          () => artifacts.update(id, version, change, event),
+          `The dock already has the content of ${id} as a completed artifact`,
+        ),
+      find: (query) => read(() => artifacts.find(query)),
+      findByDigest: (dockId, digest, face) => read(() => artifacts.findByDigest(dockId, digest, face)),
+      isBlobInUse: (blobKey) => read(() => artifacts.isBlobInUse(blobKey)),
+      due: (now, limit) => read(() => artifacts.due(now, limit)),
+      events: (dockId, after, limit) => read(() => artifacts.events(dockId, after, limit)),
+    },
+    accounts: {
+      insert: (records) =>
+        write(() => accounts.insert(records), "An id or handle of these records is taken within its kind"),
+      find: <K extends AccountKind>(kind: K, by: { readonly id: string } | { readonly handle: string }) =>
+        read(() => accounts.find(kind, by)),
+      list: <K extends AccountKind>(kind: K, organizationId?: string) =>
+        read(() => accounts.list(kind, organizationId)),
+      update: <K extends AccountKind>(
+        kind: K,
+        id: string,
+        change: Partial<Omit<AccountOf<K>, "kind" | "id">>,
+      ) => write(() => accounts.update(kind, id, change), `The handle of ${id} is taken within its kind`),
+    },
+    ready,
+    close,
+  };
+}

@@ -1,0 +1,146 @@
+/**
+ * How the SQL stores speak to a database: operations as generators that yield queries and are handed their rows, so
+ * that one text serves a synchronous driver inside a shared transaction and an asynchronous one.
+ * Running them, transactions and errors are the driver's; what differs between databases is the `Dialect`.
+ */
+
+import type { Face } from "@docyard/core";
+import type { CompiledQuery, Kysely, RawBuilder } from "kysely";
+import type { Schema } from "./schema.ts";
+
+/** SQL text and its parameters; `R` is the shape of the rows it returns. */
+export interface Query<R = unknown> {
+  readonly sql: string;
+  readonly parameters: readonly unknown[];
+  /**
+   * Returns nothing that the operation needs, and may run as late as just before the commit, in order with the other
+   * deferred queries of the transaction. Only if the operation succeeds.
+   */
+  readonly deferred?: boolean;
+  /** Only for the compiler. */
+  readonly row?: R;
+}
+
+/** An operation: yields queries, is resumed with the rows of each, returns its result. */
+export type Sql<T> = Generator<Query, T, readonly unknown[]>;
+
+/** All rows of a query. */
+export function* all<R>(query: Query<R>): Sql<readonly R[]> {
+  return (yield query) as readonly R[];
+}
+
+/** The first row of a query, if there is one. */
+export function* first<R>(query: Query<R>): Sql<R | undefined> {
+  return ((yield query) as readonly R[])[0];
+}
+
+/** Stands in a query for a value that is only known when it runs. */
+class Placeholder {
+  readonly name: PropertyKey;
+  constructor(name: PropertyKey) {
+    this.name = name;
+  }
+}
+
+interface Compilable<R> {
+  compile(): CompiledQuery<R>;
+}
+
+/**
+ * Compiles a query once and binds it many times: building SQL text costs more than running it.
+ * @param build makes the query; reading `p.name` leaves a place for the value that is later given under that name
+ */
+export function statement<P extends object, R>(
+  build: (p: P) => Compilable<R>,
+  options: { readonly deferred?: boolean } = {},
+): (values: P) => Query<R> {
+  const places = new Proxy({} as P, { get: (_, name) => new Placeholder(name) });
+  const { sql, parameters } = build(places).compile();
+  const bind = parameters.map((parameter) =>
+    parameter instanceof Placeholder
+      ? (values: P) => (values as Record<PropertyKey, unknown>)[parameter.name]
+      : () => parameter,
+  );
+  const { deferred = false } = options;
+  return (values) => ({ sql, parameters: bind.map((value) => value(values)), deferred });
+}
+
+/** Most shapes of one family of queries that are kept compiled; each is a few kilobytes. */
+const SHAPES_MAX = 500;
+
+/** Statements made on demand, one for each shape that a key names; the oldest are forgotten. */
+export function statements<P extends object, R>(): (
+  key: string,
+  build: (p: P) => Compilable<R>,
+) => (values: P) => Query<R> {
+  const made = new Map<string, (values: P) => Query<R>>();
+  return (key, build) => {
+    let found = made.get(key);
+    if (found === undefined) {
+      found = statement(build);
+      if (made.size >= SHAPES_MAX) made.delete(made.keys().next().value!);
+      made.set(key, found);
+    }
+    return found;
+  };
+}
+
+/** What a name index is asked about: a listing and a folded part of a name. */
+export interface NameSearch {
+  readonly listing: number;
+  readonly dockId: string;
+  readonly face: Face;
+  readonly part: string;
+}
+
+/** Values, or places for values, by name. */
+export type Values = Readonly<Record<string, unknown>>;
+
+/** All that differs between databases. */
+export interface Dialect {
+  /** Builds queries in this database's words; runs none. */
+  readonly db: Kysely<Schema>;
+  /** Column types and table options, for the migrations. */
+  readonly words: {
+    /** 64 bit integer. */
+    readonly integer: string;
+    /** Integer primary key that numbers itself. */
+    readonly serial: string;
+    /** Double precision. */
+    readonly real: string;
+    /** Any text, compared by code point. */
+    readonly text: string;
+    /** Follows the column list of a table. */
+    readonly table: string;
+    /** The same, for a table whose rows live in its primary key. */
+    readonly clustered: string;
+  };
+  /** Follows a select of rows that the transaction is about to change; empty where writers are alone anyway. */
+  readonly lock: RawBuilder<unknown>;
+  /** True where `text` contains `part`, taken literally. */
+  contains(text: RawBuilder<string>, part: string): RawBuilder<boolean>;
+  readonly names: NameIndex;
+}
+
+/** A row's entry in the name index. */
+export interface NameEntry {
+  readonly listing: number;
+  readonly n: number;
+  readonly folded: string;
+}
+
+/** The substring index over the folded names of completed rows. */
+export interface NameIndex {
+  /** Statements of the first migration. */
+  readonly create: readonly string[];
+  /** Keep the index when a row joins or leaves a listing; null where the database does it by itself. */
+  readonly write: { add(entry: NameEntry): Query; remove(entry: NameEntry): Query } | null;
+  /** Whether the index can find this part, and exactly the names that contain it. */
+  serves(part: string): boolean;
+  /** What `matches` and `count` need to know of a search, each under a name of its own. */
+  values(search: NameSearch): Values;
+  /** True for those rows of the table aliased `a` that the index finds: listing and part in one condition. */
+  matches(p: Values): RawBuilder<boolean>;
+  /** How many rows the index finds, as `total`; without reading them where possible. */
+  count(p: Values): RawBuilder<{ total: number }>;
+}

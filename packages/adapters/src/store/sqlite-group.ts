@@ -1,0 +1,148 @@
+/**
+ * Group commit: all writes of one turn of the event loop share one transaction, and thus one sync to the disk.
+ * Opening the database and what the writes do is left to others.
+ */
+
+import type { Database, Statement } from "better-sqlite3";
+
+/** Most writes in one transaction: bounds how long readers and other processes wait for it. */
+const GROUP_MAX = 256;
+/** Pause before the write lock is tried again, in milliseconds, while another process holds it. */
+const LOCK_RETRY_MS = 10;
+
+export interface GroupOptions {
+  /** How long to wait for another process's write lock, in milliseconds. */
+  readonly busyTimeoutMs: number;
+  /** Makes an error that a caller can act on out of one that ended a whole transaction. */
+  readonly describe: (error: unknown) => unknown;
+}
+
+export interface GroupWriter {
+  /**
+   * Queues a write. Resolves to what `run` returned once the commit that holds its changes is durable; rejects with
+   * what `run` threw, and then none of its changes are kept, or with the reason why the group could not commit.
+   * @param run works on the database at once; what it hands to `defer` runs just before the commit
+   */
+  write<T>(run: (defer: (work: () => void) => void) => T): Promise<T>;
+  /** Resolves when everything queued so far has settled. */
+  idle(): Promise<void>;
+}
+
+interface Job {
+  run(defer: (work: () => void) => void): unknown;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: GroupOptions): GroupWriter {
+  const prepare = (text: string): Statement<[]> => db.prepare<[]>(text);
+  const begin = prepare("begin immediate");
+  const commit = prepare("commit");
+  const rollback = prepare("rollback");
+  const savepoint = prepare("savepoint job");
+  const release = prepare("release job");
+  const undo = prepare("rollback to job");
+
+  const queue: Job[] = [];
+  let isScheduled = false;
+  /** When the wait for another process's lock began, by `performance.now()`. */
+  let waitingSince: number | null = null;
+  let onIdle: (() => void)[] = [];
+
+  const schedule = (): void => {
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(flush);
+  };
+
+  /** False while another process holds the lock and there is time left to wait for it. */
+  const lock = (): boolean => {
+    try {
+      begin.run();
+      waitingSince = null;
+      return true;
+    } catch (error) {
+      waitingSince ??= performance.now();
+      if (isBusy(error) && performance.now() - waitingSince < busyTimeoutMs) {
+        // Not by SQLite's own handler: it would block this process, reads and all.
+        setTimeout(flush, LOCK_RETRY_MS);
+        return false;
+      }
+      waitingSince = null;
+      for (const job of queue.splice(0)) job.reject(describe(error));
+      return false;
+    }
+  };
+
+  /** Runs one job in a savepoint of its own: its failure undoes its own changes only. */
+  const attempt = (job: Job, deferred: (() => void)[]): (() => void) => {
+    const mine: (() => void)[] = [];
+    savepoint.run();
+    try {
+      const value = job.run((work) => mine.push(work));
+      release.run();
+      deferred.push(...mine);
+      return () => job.resolve(value);
+    } catch (error) {
+      // On a full disk or a failing one SQLite may have rolled back everything: the group has failed, not the job.
+      if (!db.inTransaction) throw error;
+      undo.run();
+      release.run();
+      return () => job.reject(error);
+    }
+  };
+
+  const flush = (): void => {
+    isScheduled = false;
+    if (queue.length > 0 && !lock()) {
+      isScheduled = queue.length > 0;
+      if (!isScheduled) settleIdle();
+      return;
+    }
+    const group = queue.splice(0, GROUP_MAX);
+    if (group.length > 0) {
+      try {
+        const deferred: (() => void)[] = [];
+        const outcomes = group.map((job) => attempt(job, deferred));
+        for (const work of deferred) work();
+        commit.run();
+        for (const settle of outcomes) settle();
+      } catch (error) {
+        if (db.inTransaction) rollback.run();
+        for (const job of group) job.reject(describe(error));
+      }
+    }
+    if (queue.length > 0) schedule();
+    else settleIdle();
+  };
+
+  const settleIdle = (): void => {
+    const waiting = onIdle;
+    onIdle = [];
+    for (const resolve of waiting) resolve();
+  };
+
+  return {
+    write: <T>(run: (defer: (work: () => void) => void) => T) =>
+      new Promise<T>((resolve, reject) => {
+        queue.push({ run, resolve, reject });
+        schedule();
+      }),
+    idle: () =>
+      new Promise((resolve) => {
+        onIdle.push(resolve);
+        schedule();
+      }),
+  };
+}
+
+/** Whether an error means that another connection holds a lock. */
+export function isBusy(error: unknown): boolean {
+  return codeOf(error).startsWith("SQLITE_BUSY");
+}
+
+/** SQLite's extended result code, or an empty string for other errors. */
+export function codeOf(error: unknown): string {
+  if (typeof error !== "object" || error === null || !("code" in error)) return "";
+  return typeof error.code === "string" ? error.code : "";
+}
