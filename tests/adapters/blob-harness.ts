@@ -18,8 +18,8 @@ export interface DiskFixture {
   readonly root: string;
   readonly blobs: DiskBlobs;
   /** Moves the store's clock. */
-  turn(ms: number): void;
-  close(): Promise<void>;
+  readonly turn: (ms: number) => void;
+  readonly close: () => Promise<void>;
 }
 
 export async function openDisk(options: Partial<DiskBlobsOptions> = {}): Promise<DiskFixture> {

@@ -49,20 +49,37 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     return next;
   };
 
-  const make = async (directory: string): Promise<void> => {
-    if (directory === root) {
-      const first = await io.mkdir(root, { recursive: true });
-      // What lies above an existing root is the operator's, and perhaps not even ours to read.
-      if (first === undefined) return;
-      for (let made = root; made.length >= first.length; made = dirname(made)) await sync(dirname(made));
-      return;
-    }
-    await ensure(dirname(directory));
+  /** True if it was not there. */
+  const makeUnlessThere = async (directory: string): Promise<boolean> => {
     try {
       await io.mkdir(directory);
+      return true;
     } catch (error) {
       if (!isErrno(error, "EEXIST")) throw error;
+      return false;
     }
+  };
+
+  /**
+   * What lies above an existing root is the operator's, and perhaps not even ours to read. Level by level, because
+   * Node's own recursive mkdir never returns where a parent exists and yet takes no folders, as in /proc.
+   */
+  const makeRoot = async (directory: string): Promise<void> => {
+    let isNew: boolean;
+    try {
+      isNew = await makeUnlessThere(directory);
+    } catch (error) {
+      if (!isErrno(error, "ENOENT") || dirname(directory) === directory) throw error;
+      await makeRoot(dirname(directory));
+      isNew = await makeUnlessThere(directory);
+    }
+    if (isNew) await sync(dirname(directory));
+  };
+
+  const make = async (directory: string): Promise<void> => {
+    if (directory === root) return makeRoot(directory);
+    await ensure(dirname(directory));
+    await makeUnlessThere(directory);
     // Also when it was there: whoever made it may have died before its name was durable.
     await sync(dirname(directory));
   };
@@ -82,7 +99,8 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     ensure,
     sync,
     forget(directory) {
-      for (let path = directory; path.length >= root.length; path = dirname(path)) known.delete(path);
+      for (let path = directory; path.length > root.length; path = dirname(path)) known.delete(path);
+      known.delete(root);
     },
   };
 }

@@ -111,7 +111,13 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
   const name = async (path: string, { data, sidecar }: Staged): Promise<void> => {
     await directories.ensure(dirname(path));
     if (sidecar !== null) await io.rename(sidecar, path + SIDECAR_SUFFIX);
-    await io.rename(data, path);
+    try {
+      await io.rename(data, path);
+    } catch (error) {
+      // Old bytes whose own sidecar is gone are read once and get a new one; a stray one would help nobody.
+      if (sidecar !== null) await drop(path + SIDECAR_SUFFIX);
+      throw error;
+    }
   };
 
   const publish: BlobFiles["publish"] = async (key, staged) => {
@@ -120,7 +126,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
       try {
         await name(path, staged).catch(async (error: unknown) => {
           if (!isErrno(error, "ENOENT")) throw error;
-          // Somebody has removed the directory: make it again, once.
+          // Somebody has removed the directory, before either rename: make it again, once.
           directories.forget(dirname(path));
           await name(path, staged);
         });

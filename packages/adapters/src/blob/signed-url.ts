@@ -138,9 +138,17 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
 function canonical(method: MethodClass, values: Readonly<Record<string, string>>): string {
   let text = "";
   for (const name of PARAMETERS[method]) {
-    text += `${text === "" ? "" : "&"}${name}=${encodeURIComponent(values[name]!.toWellFormed())}`;
+    text += `${text === "" ? "" : "&"}${name}=${encodeValue(values[name]!)}`;
   }
   return text;
+}
+
+/** Also what `encodeURIComponent` leaves, but URL parsers rewrite and mail programs take for the end of a link. */
+function encodeValue(value: string): string {
+  return encodeURIComponent(value.toWellFormed()).replace(
+    /[!'()*]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
 }
 
 /**
