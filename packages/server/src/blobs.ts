@@ -7,7 +7,7 @@ import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { BlobHost, BlobService } from "@docyard/core";
 import type { Hono } from "hono";
 import type { AppContext, AppEnv, Exchange } from "./exchange.ts";
-import { REQUEST_ID_HEADER } from "./exchange.ts";
+import { CLIENT_CLOSED, REQUEST_ID_HEADER } from "./exchange.ts";
 import type { Logger } from "./log.ts";
 import { describeFault } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -55,14 +55,16 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
       if (!outgoing.headersSent) throw error;
       log.warn({ requestId: exchange.id, error: describeFault(error) }, "transfer cut");
     } finally {
-      // The socket's own counts, where the body's are not known: they include the heads and stop where a transfer did.
+      // The socket's own counts, where the body's are not known: they include the heads, and what the kernel still held
+      // when a transfer was cut.
       const announced = Number(incoming.headers["content-length"] ?? Number.NaN);
       const isWhole = incoming.complete && Number.isFinite(announced);
       exchange.bytesIn = isWhole ? announced : bodyFollows(incoming) ? socket.bytesRead - start.read : 0;
       exchange.bytesOut = outgoing.headersSent ? socket.bytesWritten - start.written : 0;
-      exchange.aborted = outgoing.destroyed && !outgoing.writableFinished;
+      exchange.aborted = isCut(outgoing);
     }
-    exchange.status = outgoing.statusCode;
+    // Without a head nothing was answered: the client had gone by then.
+    exchange.status = outgoing.headersSent ? outgoing.statusCode : CLIENT_CLOSED;
     return RESPONSE_ALREADY_SENT;
   });
 }
@@ -111,6 +113,8 @@ interface NodePair {
     readonly statusCode: number;
     readonly destroyed: boolean;
     readonly writableFinished: boolean;
+    /** Null once the response is complete: Node takes it off the socket then. */
+    readonly socket: { readonly destroyed: boolean } | null;
     setHeader(name: string, value: string): unknown;
   };
 }
@@ -124,6 +128,11 @@ function nodePair(c: AppContext): NodePair | null {
   if (c.req.method === "HEAD" || incoming == null || outgoing == null) return null;
   const pair = { incoming, outgoing } as NodePair;
   return "httpVersionMajor" in pair.incoming && pair.incoming.httpVersionMajor === 1 ? pair : null;
+}
+
+function isCut({ headersSent, destroyed, writableFinished, socket }: NodePair["outgoing"]): boolean {
+  if (socket !== null) return socket.destroyed;
+  return destroyed && !(headersSent && writableFinished);
 }
 
 function bodyFollows({ headers }: NodePair["incoming"]): boolean {

@@ -54,6 +54,9 @@ export function requestId(presented: string | undefined): string {
   return presented !== undefined && REQUEST_ID.test(presented) ? presented : crypto.randomUUID();
 }
 
+/** nginx's number for "the client went away": only the log and the metrics ever see it. */
+export const CLIENT_CLOSED = 499;
+
 const encoder = new TextEncoder();
 
 export interface ReplyOptions {
@@ -76,9 +79,9 @@ export function replyText(
   { status = 200, headers = {} }: ReplyOptions = {},
 ): Response {
   const exchange = c.get("exchange");
-  const bytes = encoder.encode(text);
-  exchange.bytesOut = bytes.length;
-  return new Response(bytes, {
+  exchange.bytesOut = encoder.encode(text).length;
+  // Text rather than the bytes at hand: Node sends a string together with the head, in one system call.
+  return new Response(text, {
     status,
     headers: {
       "Content-Type": contentType,

@@ -6,7 +6,7 @@
 import type { ErrorCode } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
 import type { AppContext } from "./exchange.ts";
-import { replyJson } from "./exchange.ts";
+import { CLIENT_CLOSED, replyJson } from "./exchange.ts";
 import type { Logger } from "./log.ts";
 import { describeFault } from "./log.ts";
 
@@ -30,9 +30,6 @@ export class HttpFault extends Error {
     this.headers = headers;
   }
 }
-
-/** nginx's number for "the client went away": only the log and the metrics ever see it. */
-const CLIENT_CLOSED = 499;
 
 /** The answer to whatever a handler threw. What is not a `DocyardError` or `HttpFault` is logged and not shown. */
 export function answerFault(c: AppContext, face: ErrorFace, error: unknown, log: Logger): Response {
