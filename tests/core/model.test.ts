@@ -540,7 +540,7 @@ const shape: fc.Arbitrary<CreateShape> = fc.record({
   metadata: fc.nat(METADATA.length - 1),
   declaresHash: fc.boolean(),
   content,
-  size: fc.option(fc.constantFrom(0, 0, 0, 1, -1), { freq: 1 }),
+  size: fc.option(fc.constantFrom(0, 0, 0, 1, -1), { freq: 2 }),
 });
 const create = fc.tuple(caller, dock, shape).map((args) => new Create(...args));
 const deliver = fc.tuple(dock, shape).map((args) => new Deliver(...args));
@@ -557,8 +557,8 @@ const list = fc
       filter: fc.oneof(fc.constant(0), fc.nat(FILTERS.length - 1)),
       limit: fc.integer({ min: 1, max: 5 }),
       offset: fc.oneof(fc.constant(0), fc.nat(6)),
-      after: fc.option(target, { freq: 1 }),
-      before: fc.option(target, { freq: 1 }),
+      after: fc.option(target, { freq: 2 }),
+      before: fc.option(target, { freq: 2 }),
       widened: fc.boolean(),
     }),
   )
