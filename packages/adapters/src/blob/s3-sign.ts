@@ -137,16 +137,16 @@ async function prepare(
       .map(([name, value]) => `${encode(name)}=${encode(String(value))}`)
       .join("&");
     const url = `${target.protocol}//${target.host}${bucket.publicPath}${presigned.path}?${search}`;
-    return { url, expiresAt: signingDate.getTime() + expiresIn * 1000 };
+    return { url, expiresAt: Math.min(expiresAt, signingDate.getTime() + expiresIn * 1000) };
   };
 }
 
 /**
- * A signature counts whole seconds from a whole second, so a URL ends up to a second early, and after a week at most.
- * One that has ended already is signed as of an earlier time.
+ * A signature counts whole seconds from a whole second, so a URL may live on for part of a second, and ends after a
+ * week at most. One that has ended already is signed as of an earlier time.
  */
 export function validity(expiresAt: number, now: number): { signingDate: Date; expiresIn: number } {
-  const end = Math.floor(expiresAt / 1000);
+  const end = expiresAt > now ? Math.ceil(expiresAt / 1000) : Math.floor(expiresAt / 1000);
   const start = Math.min(Math.floor(now / 1000), end - 1);
   return { signingDate: new Date(start * 1000), expiresIn: Math.min(end - start, EXPIRES_MAX_S) };
 }
