@@ -1,6 +1,6 @@
 /** What the list's query and the extensions do beyond the vendor's pages: dates, status, cursor, get, delete. */
 
-import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Harness } from "./harness.ts";
 import { openHarness } from "./harness.ts";
 import type { Answer, ErrorJson, ListedJson, World } from "./target.ts";
@@ -205,6 +205,25 @@ describe("extensions", () => {
     expect(second).toMatchObject({ isDuplicate: false });
     expect(second.id).not.toBe(first.id);
   });
+});
+
+test("ids that cannot exist never reach the store, which may not take every character", async () => {
+  const finds = [
+    vi.spyOn(harness.store.artifacts, "get"),
+    vi.spyOn(harness.store.accounts, "find").mockName("account"),
+  ];
+  const odd = ["%00", "a%00b", "%ff", "a%2Fb", "x".repeat(100)];
+  for (const id of odd) {
+    expect((await one(id)).status).toBe(404);
+    expect((await one(id, "DELETE")).status).toBe(404);
+    const path = `/v1/machine/docks/${id}/artifacts`;
+    const headers = { Authorization: `Bearer ${world.org.token}` };
+    expect((await harness.fetch(path, { headers })).status).toBe(404);
+  }
+  const asked = JSON.stringify(finds.flatMap(({ mock }) => mock.calls));
+  expect(asked).toContain(world.dockId);
+  for (const id of [...odd, "\\u0000", "a/b"]) expect(asked).not.toContain(id);
+  vi.restoreAllMocks();
 });
 
 describe("complete", () => {

@@ -58,6 +58,7 @@ async function run(harness: Harness): Promise<Evidence> {
   await token(`grant_type=password&client_secret=${client.clientSecret}`);
   await token(`{"client_secret":"${client.clientSecret}"`);
   await token(`"${client.clientSecret}`);
+  await token(`{"client_secret":${client.clientSecret}}`);
   await token(`{"grant_type":"client_credentials","client_id":"x","client_secret":"${client.clientSecret}"}`);
   await token(`{"client_secret":"${client.clientSecret}","client_secret":"${client.clientSecret}"}`);
   await token(`client_secret=${client.clientSecret}&client_secret=${client.clientSecret}`);
