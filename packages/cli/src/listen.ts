@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
+import { collectWhileReceiving } from "./collect.ts";
 import { Failure, reasonOf } from "./failure.ts";
 
 /** Handles one request; `env` carries node's own objects, for bodies that are better moved without web streams. */
@@ -46,6 +47,7 @@ export async function listen(host: string, port: number, app: Promise<Fetch>): P
     },
   }) as Server;
   continueWhenRead(server);
+  collectWhileReceiving(server);
   const opened = once(server, "listening");
   server.listen({ host, port });
   try {
