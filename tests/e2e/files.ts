@@ -93,7 +93,7 @@ export function mp4(seed: string, seconds: number): Buffer {
   const samples = seededBytes(seed, 2 * frames);
   const brand = box("ftyp", Buffer.from("isom\0\0\x02\0isommp41", "latin1"));
   const data = box("mdat", samples);
-  const matrix = Buffer.concat([0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000].map(uint32));
+  const matrix = uint32(0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000);
 
   const entry = box(
     "sowt",
@@ -110,14 +110,14 @@ export function mp4(seed: string, seconds: number): Buffer {
   const table = box(
     "stbl",
     fullBox("stsd", uint32(1), entry),
-    fullBox("stts", uint32(1), uint32(frames), uint32(1)),
-    fullBox("stsc", uint32(1), uint32(1), uint32(frames), uint32(1)),
-    fullBox("stsz", uint32(2), uint32(frames)),
-    fullBox("stco", uint32(1), uint32(brand.length + 8)),
+    fullBox("stts", uint32(1, frames, 1)),
+    fullBox("stsc", uint32(1, 1, frames, 1)),
+    fullBox("stsz", uint32(2, frames)),
+    fullBox("stco", uint32(1, brand.length + 8)),
   );
   const media = box(
     "mdia",
-    fullBox("mdhd", uint32(0), uint32(0), uint32(rate), uint32(frames), uint16(0x55c4), uint16(0)),
+    fullBox("mdhd", uint32(0, 0, rate, frames), uint16(0x55c4, 0)),
     fullBox("hdlr", uint32(0), Buffer.from("soun", "latin1"), Buffer.alloc(12), Buffer.from("sound\0")),
     box(
       "minf",
@@ -130,8 +130,11 @@ export function mp4(seed: string, seconds: number): Buffer {
     "trak",
     box(
       "tkhd",
-      ...[uint32(7), uint32(0), uint32(0), uint32(1), uint32(0), uint32(frames), Buffer.alloc(8)],
-      ...[uint16(0), uint16(0), uint16(0x0100), uint16(0), matrix, uint32(0), uint32(0)],
+      uint32(7), // enabled, in movie, in preview
+      uint32(0, 0, 1, 0, frames, 0, 0),
+      uint16(0, 0, 0x0100, 0), // layer, group, volume
+      matrix,
+      uint32(0, 0), // width, height
     ),
     media,
   );
@@ -139,8 +142,12 @@ export function mp4(seed: string, seconds: number): Buffer {
     "moov",
     fullBox(
       "mvhd",
-      ...[uint32(0), uint32(0), uint32(rate), uint32(frames), uint32(0x10000), uint16(0x0100)],
-      ...[Buffer.alloc(10), matrix, Buffer.alloc(24), uint32(2)],
+      uint32(0, 0, rate, frames, 0x10000),
+      uint16(0x0100), // volume
+      Buffer.alloc(10),
+      matrix,
+      Buffer.alloc(24),
+      uint32(2), // next track
     ),
     track,
   );
@@ -157,14 +164,14 @@ function fullBox(type: string, ...content: readonly Buffer[]): Buffer {
   return box(type, uint32(0), ...content);
 }
 
-function uint16(value: number): Buffer {
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(value);
+function uint16(...values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(2 * values.length);
+  for (const [index, value] of values.entries()) bytes.writeUInt16BE(value, 2 * index);
   return bytes;
 }
 
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value >>> 0);
+function uint32(...values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(4 * values.length);
+  for (const [index, value] of values.entries()) bytes.writeUInt32BE(value >>> 0, 4 * index);
   return bytes;
 }

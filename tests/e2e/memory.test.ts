@@ -41,14 +41,14 @@ afterAll(async () => {
 
 /** The most memory the server had while `work` ran. */
 async function peakDuring(work: Promise<unknown>): Promise<number> {
+  const over = new AbortController();
+  const watched = work.finally(() => over.abort());
   let peak = 0;
-  let isOver = false;
-  const over = work.finally(() => (isOver = true));
-  while (!isOver) {
+  while (!over.signal.aborted) {
     peak = Math.max(peak, await server.memory());
-    await Promise.race([sleep(SAMPLE_EVERY_MS), over]);
+    await Promise.race([sleep(SAMPLE_EVERY_MS), watched]);
   }
-  await over;
+  await watched;
   return peak;
 }
 

@@ -115,7 +115,7 @@ export async function startServer(args: readonly string[], options: RunOptions):
   const child = start([...(args.includes("--port") ? [] : ["--port", "0"]), ...args, "--json"], options);
   let log = "";
   child.stderr!.setEncoding("utf8").on("data", (text: string) => (log += text));
-  const exit = once(child, "close").then(([code, signal]) => ({ code, signal }) as Exit);
+  const exit: Promise<Exit> = once(child, "close").then(([code, signal]) => ({ code, signal }));
   const said = await Promise.race([firstLine(child), exit]);
   if (typeof said !== "string") throw new Error(`the server ended with ${said.code ?? said.signal}: ${log}`);
   const { url, firstRun } = JSON.parse(said) as { url: string; firstRun: FirstRun | null };

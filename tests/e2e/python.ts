@@ -59,10 +59,13 @@ async function fetchPackages(): Promise<void> {
   try {
     const options = { cwd: work, timeout: FETCH_TIMEOUT_MS };
     await mkdir(join(work, "lists/partial"), { recursive: true });
-    const apt = [
-      ...["-qq", "-o", `Dir::State::lists=${work}/lists`, "-o", "Debug::NoLocking=true"],
-      ...["-o", "APT::Sandbox::User=", "-o", `Dir::Cache=${work}`],
+    const settings = [
+      `Dir::State::lists=${work}/lists`,
+      `Dir::Cache=${work}`,
+      "Debug::NoLocking=true",
+      "APT::Sandbox::User=",
     ];
+    const apt = ["-qq", ...settings.flatMap((setting) => ["-o", setting])];
     await execFileAsync("apt-get", [...apt, "update"], options);
     await execFileAsync("apt-get", [...apt, "download", ...PACKAGES], options);
     const root = join(work, "root");
