@@ -100,6 +100,11 @@ async function run(harness: Harness): Promise<Evidence> {
   });
   await send(r.path, { headers: { "X-Request-Id": rw.token.slice(0, 100) } });
   await send(`/${rw.token}`);
+  for (const method of ["GET", "DELETE"]) {
+    const headers = { Authorization: `Bearer ${rw.token}` };
+    await harness.fetch(`${rw.path}/${client.clientSecret}`, { method, headers });
+    await harness.fetch(`/v1/machine/docks/${client.clientSecret}/artifacts`, { method, headers });
+  }
   await send(`/v1/machine/docks/${client.clientSecret}`, { method: "DELETE" });
   await dockClient(harness, world.otherDockId, rw.token).create({ filename: "a" });
   await r.create({ filename: "a" });
