@@ -3,11 +3,13 @@
  * and answers with one document, so that they work while a server runs on the same store.
  */
 
-import type { Store } from "@docyard/core";
-import { createProvisioning } from "@docyard/core";
+import { createInterface } from "node:readline";
+import type { S3Credentials, Store } from "@docyard/core";
+import { createProvisioning, createSealer } from "@docyard/core";
 import type { Config } from "./config.ts";
 import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
 import { UsageError } from "./failure.ts";
+import { addKey, keyFileOf, keyFileSealer } from "./keyring.ts";
 import { list, record } from "./print.ts";
 import { migrateStore, openStore, schemeOf } from "./wire.ts";
 
@@ -44,6 +46,7 @@ const DOCK: Flag = {
 };
 const ORGANIZATION: Flag = { describe: "Needed when there are several", value: "ID" };
 const NAME: Flag = { describe: "A name for people", value: "NAME", required: true };
+const KEY = { name: "id", describe: "key_…" };
 const CLIENT = { name: "id", describe: "mc_… or dyc_…" };
 
 /** By their words: `client create` is typed as two. */
@@ -150,12 +153,71 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       return { document, text: record(`Key ${made.id} created. ${SHOWN_ONCE}`, document) };
     }),
   },
+  "key disable": {
+    describe: "Stop a Studio API key at once",
+    positional: KEY,
+    flags: {},
+    run: onStore(async (store, { positional }) => {
+      const changed = key(await createProvisioning(store.accounts).disableKey(positional));
+      return { document: changed, text: record(`Key ${changed.id} disabled.`, changed) };
+    }),
+  },
+  "key rotate": {
+    describe: "Give a Studio API key a new text, shown once; the old one stops at once",
+    positional: KEY,
+    flags: {},
+    run: onStore(async (store, { positional }) => {
+      const { key: changed, apiKey } = await createProvisioning(store.accounts).rotateKey(positional);
+      const document = keyWithSecret(changed, apiKey);
+      return { document, text: record(`Key ${changed.id} has a new text. ${SHOWN_ONCE}`, document) };
+    }),
+  },
+  "key s3-credentials": {
+    describe:
+      "Let a Studio API key read a client's own S3; the secret access key is read from standard input",
+    positional: KEY,
+    flags: {
+      "access-key-id": { describe: "Needed unless they are cleared", value: "ID" },
+      region: { describe: "Region of the buckets", value: "REGION" },
+      endpoint: { describe: "Of an S3-compatible server other than AWS", value: "URL" },
+      clear: { describe: "Take the credentials away", value: "yes" },
+    },
+    run: onStore(async (store, { positional, flag }, config) => {
+      const credentials = flag("clear") === "yes" ? null : await s3Credentials(flag);
+      const sealer = keyFileSealer(keyFileOf(config));
+      const changed = key(
+        await createProvisioning(store.accounts).setS3Credentials(positional, credentials, sealer),
+      );
+      const deed = credentials === null ? "has no S3 credentials any more" : "has S3 credentials";
+      return { document: changed, text: record(`Key ${changed.id} ${deed}.`, changed) };
+    }),
+  },
   "key list": {
     describe: "List Studio API keys, without secrets",
     flags: { org: { describe: "Only of this organization", value: "ID" } },
     run: onStore(async (store, { flag }) =>
       listing((await store.accounts.list("key", flag("org"))).map(key)),
     ),
+  },
+  "secrets rotate": {
+    describe: "Add a key to the key file and seal every stored secret with it; servers need a restart",
+    flags: {},
+    run: onStore(async (store, _, config) => {
+      const path = keyFileOf(config);
+      const sealer = createSealer(await addKey(path));
+      let resealed = 0;
+      for (const { id, s3Credentials: sealed } of await store.accounts.list("key")) {
+        if (sealed === null) continue;
+        const again = await sealer.seal(await sealer.open(sealed, id), id);
+        await store.accounts.update("key", id, { s3Credentials: again });
+        resealed++;
+      }
+      const document = { keyFile: path, resealed };
+      return {
+        document,
+        text: record("A new key seals from now on. Keep the old ones as long as old backups.", document),
+      };
+    }),
   },
   migrate: {
     describe: "Bring the tables up to this version (every start does this as well)",
@@ -171,15 +233,36 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
 
 const SHOWN_ONCE = "The secret is shown this once.";
 
+/** @throws UsageError without quoting anything. */
+async function s3Credentials(flag: Said["flag"]): Promise<S3Credentials> {
+  const accessKeyId = flag("access-key-id");
+  if (accessKeyId === undefined) throw new UsageError("key s3-credentials: --access-key-id is missing");
+  // Not a flag: every user of the machine can read the command lines of others.
+  if (process.stdin.isTTY) process.stderr.write("Secret access key, then Enter: ");
+  const lines = createInterface({ input: process.stdin });
+  let secretAccessKey = "";
+  for await (const line of lines) {
+    secretAccessKey = line;
+    break;
+  }
+  lines.close();
+  return {
+    accessKeyId,
+    secretAccessKey: secretAccessKey.trim(),
+    ...given("region", flag("region")),
+    ...given("endpoint", flag("endpoint")),
+  };
+}
+
 /** A command that opens the store, does one thing, and closes it. */
-function onStore(work: (store: Store, said: Said) => Promise<Answer>): Command["run"] {
+function onStore(work: (store: Store, said: Said, config: Config) => Promise<Answer>): Command["run"] {
   return async (said, config) => {
     if (schemeOf(config.db) === "memory") {
       throw new UsageError("--db memory lives inside one server process: no other command can reach it");
     }
     const store = await openStore(config);
     try {
-      return await work(store, said);
+      return await work(store, said, config);
     } finally {
       await store.close();
     }

@@ -30,6 +30,16 @@ export interface Config {
   readonly limitList: number;
   readonly limitDownload: number;
   readonly limitToken: number;
+  readonly limitStudio: number;
+  readonly limitStudioDaily: number;
+  /** How many artifacts this process ingests at once; 0: none. */
+  readonly workerConcurrency: number;
+  /** Path, or empty: beside the database. */
+  readonly keyFile: string;
+  /** A folder, or empty: inside the blob folder, else the system's. */
+  readonly scratch: string;
+  /** A program or empty: media that need it are refused. */
+  readonly ffmpeg: string;
   readonly verifyReads: VerifyReads;
   readonly drainTimeout: number;
   readonly logLevel: LogLevel;
@@ -60,6 +70,8 @@ const URL_TTL_MAX_MS = 7 * 24 * HOUR_MS;
 /** Larger counts say "off" better with 0. */
 const LIMIT_MAX = 1_000_000_000;
 const DRAIN_TIMEOUT_MAX_MS = HOUR_MS;
+/** Each holds a connection and, while it joins, a thread. */
+const WORKER_CONCURRENCY_MAX = 256;
 
 /** The table everything else follows: flags, environment variables, keys of the config file, help. */
 export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
@@ -130,6 +142,42 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
     value: "N",
     default: "10",
     parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
+  },
+  limitStudio: {
+    describe: "Studio requests a minute per API key; 0: no limit",
+    value: "N",
+    default: "60",
+    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
+  },
+  limitStudioDaily: {
+    describe: "Studio requests a day per API key; 0: no limit",
+    value: "N",
+    default: "1000",
+    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
+  },
+  workerConcurrency: {
+    describe: "Artifacts ingested at once in this process; 0: leave it to `docyard-server worker`",
+    value: "N",
+    default: "2",
+    parse: (text) => wholeNumber(text, 0, WORKER_CONCURRENCY_MAX),
+  },
+  keyFile: {
+    describe: "Keys that seal secrets in the database (default: docyard.key beside the SQLite file)",
+    value: "FILE",
+    default: "",
+    parse: (text) => text,
+  },
+  scratch: {
+    describe: "Folder for media being joined (default: inside the blob folder)",
+    value: "DIR",
+    default: "",
+    parse: (text) => text,
+  },
+  ffmpeg: {
+    describe: "Program for media that docyard cannot join by itself; ffprobe is taken from beside it",
+    value: "PROGRAM",
+    default: "",
+    parse: (text) => text,
   },
   verifyReads: {
     describe: `How downloads are checked before they leave: ${VERIFY_READS.join(", ")}`,

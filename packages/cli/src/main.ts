@@ -25,7 +25,7 @@ const PROGRAM = "docyard-server";
 const HELP_WIDTH = 110;
 
 /** Options that mean something to every command; the others only to `serve`. */
-const COMMON: readonly OptionName[] = ["db", "json", "verbose"];
+const COMMON: readonly OptionName[] = ["db", "keyFile", "json", "verbose"];
 
 /** What each group of commands is about. */
 const NOUNS: Readonly<Record<string, string>> = {
@@ -33,12 +33,13 @@ const NOUNS: Readonly<Record<string, string>> = {
   dock: "Docks",
   client: "Machine clients",
   key: "Studio API keys",
+  secrets: "Secrets sealed in the database",
 };
 
 /** What was asked for: help or a version to print, or something to do. */
 type Request =
   | { readonly kind: "print"; readonly text: string }
-  | { readonly kind: "serve"; readonly flags: Flags }
+  | { readonly kind: "serve" | "worker"; readonly flags: Flags }
   | { readonly kind: "command"; readonly command: Command; readonly flags: Flags; readonly said: Said };
 
 type Flags = ReadonlyMap<string, readonly string[]>;
@@ -52,10 +53,11 @@ export async function main(argv: readonly string[]): Promise<void> {
       case "print":
         process.stdout.write(`${request.text}\n`);
         break;
-      case "serve": {
+      case "serve":
+      case "worker": {
         const config = readConfig(request.flags);
-        const { serve } = await import("./serve.ts");
-        await serve(config);
+        const { serve, work } = await import("./serve.ts");
+        await (request.kind === "serve" ? serve(config) : work(config));
         break;
       }
       case "command":
@@ -119,6 +121,14 @@ function grammar(onRequest: (request: Request) => void): Argv {
         onRequest({ kind: "serve", flags: flagsOf(said) });
       },
     );
+  root.command(
+    "worker",
+    "Ingest in the background, without serving HTTP; any number beside servers on the same store",
+    (worker) => withOptions(worker, OPTION_NAMES),
+    (said) => {
+      onRequest({ kind: "worker", flags: flagsOf(said) });
+    },
+  );
   for (const group of groups()) addGroup(root, group, onRequest);
   return root
     .epilogue(

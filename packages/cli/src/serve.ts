@@ -3,20 +3,17 @@
  * What a request does is the server package's; what things are made of is wire.ts's.
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Docyard } from "@docyard/core";
 import { createApp } from "@docyard/server";
 import { type Config, unknownVariables } from "./config.ts";
-import { reasonOf, stacksOf } from "./failure.ts";
+import { UsageError } from "./failure.ts";
 import { firstRun } from "./documents.ts";
 import { banner, welcome } from "./first-run.ts";
 import { listen, type Fetch } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { VERSION } from "./version.ts";
-import { defaultPublicUrl, isEveryAddress, type Parts, wire } from "./wire.ts";
+import { defaultPublicUrl, isEveryAddress, type Parts, schemeOf, wire } from "./wire.ts";
+import { type Background, runInBackground } from "./worker.ts";
 
-/** Milliseconds between two sweeps: how late work may be whose ring was lost, and no more often than that. */
-const SWEEP_INTERVAL_MS = 30_000;
 /** SIGHUP, too: a closed terminal is no reason to cut an upload off. */
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /**
@@ -64,15 +61,42 @@ export async function serve(config: Config): Promise<void> {
   setApp(fetch);
   log.info({ url, version: VERSION }, "ready");
 
-  const sweeper = sweepNowAndThen(docyard, log, config.verbose);
+  const background = startBackground(parts, config, log);
   log.info({ signal: await stopping }, "stopping");
-  const cutOff = await listener.stop(config.drainTimeout);
+  const [cutOff] = await Promise.all([listener.stop(config.drainTimeout), background.stop()]);
   if (cutOff > 0) log.warn({ connections: cutOff }, "cut off what was still under way");
-  await sweeper.stop();
   await parts.close();
   log.info("stopped");
   // Not left to an empty event loop: a driver's forgotten timer must not keep a stopped server alive.
   process.exit(0);
+}
+
+/**
+ * Runs a worker without HTTP until a signal asks it to stop, on the same store, bytes and queue as the servers.
+ * @throws UsageError or Failure when it cannot start.
+ */
+export async function work(config: Config): Promise<void> {
+  const log = createLog(config.logLevel, { isTerminal: process.stderr.isTTY });
+  for (const warning of unknownVariables()) log.warn(warning);
+  if (config.workerConcurrency === 0)
+    throw new UsageError("a worker with --worker-concurrency 0 does nothing");
+  if (schemeOf(config.db) === "memory") {
+    throw new UsageError("--db memory lives inside one server process: a worker cannot reach it");
+  }
+  const stopping = stopSignal();
+  const parts = await wire(config, config.publicUrl ?? defaultPublicUrl(config.host, config.port));
+  const background = startBackground(parts, config, log);
+  log.info({ concurrency: config.workerConcurrency, version: VERSION }, "working");
+  log.info({ signal: await stopping }, "stopping");
+  await background.stop();
+  await parts.close();
+  log.info("stopped");
+  process.exit(0);
+}
+
+function startBackground({ docyard, queue }: Parts, config: Config, log: Logger): Background {
+  const { workerConcurrency: concurrency, verbose } = config;
+  return runInBackground({ docyard, queue, concurrency, log, verbose });
 }
 
 /** Says where it listens; the one who makes the first start is told the credentials, on stdout and nowhere else. */
@@ -84,37 +108,6 @@ async function hello(config: Config, parts: Parts, url: string): Promise<void> {
       ? `${JSON.stringify({ url, version: VERSION, firstRun: first })}\n`
       : banner(VERSION, url) + (first === null ? "" : welcome(first, url)),
   );
-}
-
-/** Sweeps at once and then again and again, never twice at a time. */
-function sweepNowAndThen(docyard: Docyard, log: Logger, verbose: boolean): { stop(): Promise<void> } {
-  const stopping = new AbortController();
-  const { signal } = stopping;
-  const why = (error: unknown): object => ({
-    reason: reasonOf(error),
-    ...(verbose ? { stacks: stacksOf(error) } : {}),
-  });
-  const run = async (): Promise<void> => {
-    while (!signal.aborted) {
-      try {
-        const { handled, failures } = await docyard.sweep({ signal });
-        if (handled > 0) log.info({ handled }, "swept");
-        for (const { artifactId, error } of failures) {
-          log.error({ artifactId, ...why(error) }, "sweep failed for an artifact");
-        }
-      } catch (error) {
-        log.error(why(error), "sweep failed");
-      }
-      await sleep(SWEEP_INTERVAL_MS, undefined, { signal }).catch(() => {});
-    }
-  };
-  const running = run();
-  return {
-    stop() {
-      stopping.abort();
-      return running;
-    },
-  };
 }
 
 /** Resolves to the first signal that asks us to stop; the next one ends the process on the spot. */

@@ -3,11 +3,26 @@
  * A driver is imported when it is chosen and not before, so that a start pays only for what it uses.
  */
 
+import { mkdir } from "node:fs/promises";
 import { isIP } from "node:net";
-import type { BlobStore, Docyard, Provisioning, Queue, RateLimit, SettingsInput, Store } from "@docyard/core";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { S3BlobsOptions } from "@docyard/adapters/blob/s3";
+import type {
+  BlobStore,
+  Docyard,
+  IngestPorts,
+  Media,
+  Provisioning,
+  Queue,
+  RateLimit,
+  SettingsInput,
+  Store,
+} from "@docyard/core";
 import { createDocyard, createProvisioning, DEFAULT_SETTINGS } from "@docyard/core";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
+import { keyFileOf, keyFileSealer } from "./keyring.ts";
 
 /** What a driver for bytes may need besides its own words. */
 interface BlobContext {
@@ -46,6 +61,11 @@ const STORES: Readonly<Record<string, StoreDriver>> = {
     migrate: async (target) =>
       (await import("@docyard/adapters/store/sqlite")).migrate({ file: sqliteFile(target) }),
   },
+  postgres: {
+    form: "postgres://…",
+    open: async (url) => (await import("@docyard/adapters/store/postgres")).postgresStore({ url }),
+    migrate: async (url) => (await import("@docyard/adapters/store/postgres")).migrate({ url }),
+  },
   memory: {
     form: "memory",
     open: async () => (await import("@docyard/adapters/store/memory")).memoryStore(),
@@ -62,6 +82,10 @@ const BLOBS: Drivers<BlobContext, BlobStore> = {
         secret: await secret(),
         verifyReads,
       }),
+  },
+  s3: {
+    form: "s3://BUCKET[/PREFIX][?endpoint=…&region=…&publicEndpoint=…]",
+    open: async (url) => (await import("@docyard/adapters/blob/s3")).s3Blobs(s3Options(url)),
   },
   memory: {
     form: "memory",
@@ -87,7 +111,14 @@ const QUEUES: Drivers<undefined, Signals> = {
       limit: (await import("@docyard/adapters/limit/memory")).memoryLimit(),
     }),
   },
+  redis: { form: "redis://…", open: openRedis },
+  rediss: { form: "rediss://…", open: openRedis },
 };
+
+async function openRedis(url: string): Promise<Signals> {
+  const queue = await (await import("@docyard/adapters/queue/redis")).redisQueue({ url });
+  return { queue, limit: await (await import("@docyard/adapters/limit/redis")).redisLimit({ url }) };
+}
 
 /** What `--help` says may be chosen. */
 export const FORMS: { readonly db: string; readonly blob: string; readonly queue: string } = {
@@ -98,7 +129,8 @@ export const FORMS: { readonly db: string; readonly blob: string; readonly queue
 
 /** The word that chooses a driver: all before the first colon. */
 export function schemeOf(target: string): string {
-  return target.split(":", 1)[0]!.toLowerCase();
+  const scheme = target.split(":", 1)[0]!.toLowerCase();
+  return scheme === "postgresql" ? "postgres" : scheme;
 }
 
 /**
@@ -121,6 +153,7 @@ export async function migrateStore(config: Pick<Config, "db">): Promise<Migrated
 export interface Parts {
   readonly docyard: Docyard;
   readonly blobs: BlobStore;
+  readonly queue: Queue;
   readonly provisioning: Provisioning;
   /** What readiness asks, part by part. */
   readonly checks: Readonly<Record<string, () => Promise<void>>>;
@@ -152,17 +185,77 @@ export async function wire(config: Config, publicUrl: string): Promise<Parts> {
     const { queue, limit } = await open("--queue", QUEUES, schemeOf(config.queue), config.queue, undefined);
     keep(queue);
     keep(limit);
-    const docyard = createDocyard({ store, blobs, queue, limit, settings: settingsOf(config) });
+    const ingest = await openIngest(config, keep);
+    const docyard = createDocyard({ store, blobs, queue, limit, ingest, settings: settingsOf(config) });
     const checks = {
       store: () => store.ready(),
       blobs: () => blobs.ready(),
       queue: () => queue.ready(),
     };
-    return { docyard, blobs, provisioning, checks, close };
+    return { docyard, blobs, queue, provisioning, checks, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** What background ingestion needs. Each driver is opened when the first artifact wants it: most servers serve none. */
+async function openIngest(
+  config: Config,
+  keep: <T extends { close(): Promise<void> }>(part: T) => T,
+): Promise<IngestPorts> {
+  const fetchUrl = onDemand(async () =>
+    (await import("@docyard/adapters/fetch/http")).httpFetch({ allow: config.allowSource }),
+  );
+  const s3 = onDemand(async () => (await import("@docyard/adapters/fetch/s3")).s3Source());
+  const media = onDemand(() => openMedia(config));
+  for (const part of [fetchUrl, s3, media]) keep(part);
+  return {
+    fetchUrl: {
+      open: async (...args) => (await fetchUrl.get()).open(...args),
+      close: () => fetchUrl.close(),
+    },
+    s3: { open: async (...args) => (await s3.get()).open(...args), close: () => s3.close() },
+    media: {
+      contentType: async (...args) => (await media.get()).contentType(...args),
+      probe: async (...args) => (await media.get()).probe(...args),
+      join: async (...args) => (await media.get()).join(...args),
+      close: () => media.close(),
+    },
+    sealer: keyFileSealer(keyFileOf(config)),
+  };
+}
+
+async function openMedia(config: Config): Promise<Media> {
+  const { mediabunnyMedia } = await import("@docyard/adapters/media/mediabunny");
+  const scratchDir = resolve(scratchFolder(config));
+  await mkdir(scratchDir, { recursive: true, mode: 0o700 });
+  const media = mediabunnyMedia({ scratchDir });
+  if (config.ffmpeg === "") return media;
+  const { ffmpegMedia } = await import("@docyard/adapters/media/ffmpeg");
+  const ffprobe = config.ffmpeg.replace(/ffmpeg(?=[^/\\]*$)/, "ffprobe");
+  return ffmpegMedia({ ffmpeg: config.ffmpeg, ffprobe, scratchDir, fallbackFor: media });
+}
+
+/** Beside the blobs there is room for what will become one; a bucket has no folder to spare. */
+function scratchFolder(config: Config): string {
+  if (config.scratch !== "") return config.scratch;
+  return blobScheme(config.blob) === "folder"
+    ? join(config.blob, ".scratch")
+    : join(tmpdir(), "docyard-scratch");
+}
+
+/** A part that is opened by its first use, once, and closed only if it was. */
+function onDemand<T extends { close(): Promise<void> }>(
+  open: () => Promise<T>,
+): { get(): Promise<T>; close(): Promise<void> } {
+  let opened: Promise<T> | undefined;
+  return {
+    get: () => (opened ??= open()),
+    close: async () => {
+      await (await opened?.catch(() => undefined))?.close();
+    },
+  };
 }
 
 /** `http://HOST:PORT`, where every address is written as this machine's own. */
@@ -176,16 +269,19 @@ export function isEveryAddress(host: string): boolean {
 }
 
 function settingsOf(config: Config): SettingsInput {
-  const { list, download, token } = DEFAULT_SETTINGS.limits;
+  const { list, download, token, studio, studioDaily } = DEFAULT_SETTINGS.limits;
   return {
     sizeMax: config.maxSize,
     urlTtlMs: config.urlTtl,
+    ...(blobScheme(config.blob) === "s3" ? { bucketName: s3Options(config.blob).bucket } : {}),
     // No signed URL may outlive what it points to.
     graceMs: Math.max(DEFAULT_SETTINGS.graceMs, config.urlTtl),
     limits: {
       list: { ...list, max: config.limitList },
       download: { ...download, max: config.limitDownload },
       token: { ...token, max: config.limitToken },
+      studio: { ...studio, max: config.limitStudio },
+      studioDaily: { ...studioDaily, max: config.limitStudioDaily },
     },
   };
 }
@@ -237,6 +333,35 @@ function sqliteFile(target: string): string {
   const file = target.slice("sqlite:".length).replace(/^\/\/(?=\/)/, "");
   if (file.startsWith("//")) throw new UsageError(`--db ${target}: write sqlite:FILE or sqlite:/FILE`);
   return file === "" ? "./docyard.db" : file;
+}
+
+/** Credentials come from where AWS's own tools take them, never from the command line, where every user can read them. */
+function s3Options(target: string): S3BlobsOptions {
+  const url = URL.parse(target);
+  if (url === null || url.hostname === "") throw new UsageError("--blob: write s3://BUCKET[/PREFIX]");
+  if (url.username !== "" || url.password !== "") {
+    throw new UsageError(
+      "--blob: credentials do not belong here: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    );
+  }
+  const known = new Set(["endpoint", "region", "publicEndpoint"]);
+  for (const name of url.searchParams.keys()) {
+    if (!known.has(name))
+      throw new UsageError(`--blob: unknown part ${name}= (choose from: ${[...known].join(", ")})`);
+  }
+  const given = (name: "endpoint" | "region" | "publicEndpoint") => {
+    const value = url.searchParams.get(name);
+    return value === null || value === "" ? {} : { [name]: value };
+  };
+  const prefix = decodeURIComponent(url.pathname).replace(/^\/+|\/+$/g, "");
+  return {
+    // Not `hostname`, which is lower-cased: old buckets may have capitals.
+    bucket: /^s3:\/\/([^/?#]+)/i.exec(target)![1]!,
+    ...(prefix === "" ? {} : { prefix }),
+    ...given("endpoint"),
+    ...given("region"),
+    ...given("publicEndpoint"),
+  };
 }
 
 /** A target as errors may show it: without what stands between `://` and `@`, and without a query. */

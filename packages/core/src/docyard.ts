@@ -22,7 +22,7 @@ import { completeSettings, newEvent, ROUNDS_MAX, shown, signDownload, takeLimit 
 import { DocyardError } from "./errors.ts";
 import type { IdSource } from "./id.ts";
 import { createIdSource } from "./id.ts";
-import type { IngestOutcome, IngestPorts } from "./ingest.ts";
+import type { IngestOptions, IngestOutcome, IngestPorts } from "./ingest.ts";
 import { ingest } from "./ingest.ts";
 import type { PageNumbers } from "./page.ts";
 import type { BlobGrant, BlobHost, BlobStore, Queue, RateLimit, Store } from "./ports.ts";
@@ -116,7 +116,7 @@ export interface Docyard {
    * Serves one ring of the queue: gets, proves and publishes the bytes of an artifact that waits for a worker. Safe to
    * call for any id, anywhere, twice.
    */
-  ingest(id: string, options?: { readonly signal?: AbortSignal }): Promise<IngestOutcome>;
+  ingest(id: string, options?: IngestOptions): Promise<IngestOutcome>;
   /** What a blob store that serves itself asks while it does: admission, and reports of corruption. */
   readonly blobHost: BlobHost;
   /** Does what is due: expires abandoned uploads, removes dead bytes. Safe to run at any time, anywhere, twice. */

@@ -21,7 +21,7 @@ export type {
   StudioListInput,
 } from "./studio.ts";
 export { FRAGMENTS_MAX, parseS3Path } from "./studio.ts";
-export type { IngestOutcome, IngestPorts } from "./ingest.ts";
+export type { IngestOptions, IngestOutcome, IngestPorts } from "./ingest.ts";
 export type { Keyring, Sealer } from "./secrets.ts";
 export { createSealer } from "./secrets.ts";
 export type { SweepOptions, SweepReport } from "./upkeep.ts";

@@ -29,6 +29,13 @@ export interface IngestPorts {
  */
 export type IngestOutcome = "completed" | "failed" | "retrying" | "idle" | "lost" | "released";
 
+export interface IngestOptions {
+  /** Asks the worker to give the artifact back. */
+  readonly signal?: AbortSignal;
+  /** Told why an attempt failed, in full: for the log. The artifact itself only ever shows what its client may see. */
+  readonly onError?: (error: unknown) => void;
+}
+
 /** The one error that ends a run without a word: the row belongs to someone else now. */
 class LeaseLost extends Error {
   override readonly name = "LeaseLost";
@@ -49,19 +56,24 @@ export async function ingest(
   context: Context,
   ports: IngestPorts,
   id: string,
-  options: { readonly signal?: AbortSignal } = {},
+  options: IngestOptions = {},
 ): Promise<IngestOutcome> {
   const claimed = await claim(context, id);
   if (claimed === null) return "idle";
   const lease = holdLease(context, claimed, options.signal);
   try {
-    return await run(context, ports, lease);
+    return await run(context, ports, lease, options.onError ?? (() => {}));
   } finally {
     lease.stop();
   }
 }
 
-async function run(context: Context, ports: IngestPorts, lease: Lease): Promise<IngestOutcome> {
+async function run(
+  context: Context,
+  ports: IngestPorts,
+  lease: Lease,
+  onError: (error: unknown) => void,
+): Promise<IngestOutcome> {
   try {
     const { attempts } = lease.artifact();
     if (attempts > context.settings.ingest.attemptsMax) {
@@ -82,6 +94,7 @@ async function run(context: Context, ports: IngestPorts, lease: Lease): Promise<
       return "lost";
     }
     if (lease.isStopping()) return await release(context, lease);
+    onError(error);
     return await concede(context, lease, error);
   }
 }

@@ -17,8 +17,6 @@ export interface Sealer {
   seal(text: string, owner: string): Promise<string>;
   /** @throws DocyardError `failed_precondition` when the key is missing or the text was tampered with or moved. */
   open(sealed: string, owner: string): Promise<string>;
-  /** Whether this was sealed by the current key; if not, sealing it again finishes a rotation. */
-  isCurrent(sealed: string): boolean;
 }
 
 const NONCE_BYTES = 12;
@@ -65,8 +63,6 @@ export function createSealer(keyring: Keyring): Sealer {
         );
       }
     },
-
-    isCurrent: (sealed) => sealed.startsWith(`v1.${keyring.current}.`),
   };
 }
 

@@ -1,0 +1,151 @@
+/**
+ * The key file: what seals secrets in the database, kept outside of it (ruling 13). Makes it on first use, reads it,
+ * and adds a key for a rotation; sealing itself is core's.
+ */
+
+import { randomBytes } from "node:crypto";
+import { link, open, readFile, rename, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Keyring, Sealer } from "@docyard/core";
+import { createSealer } from "@docyard/core";
+import type { Config } from "./config.ts";
+import { Failure, reasonOf } from "./failure.ts";
+
+/** What the file holds: the id of the key that seals, and every key as base64url. */
+interface KeyFile {
+  readonly current: string;
+  readonly keys: Readonly<Record<string, string>>;
+}
+
+const KEY_BYTES = 32;
+/** Its owner's alone. */
+const MODE = 0o600;
+
+/** Where the keys are: as configured, else `docyard.key` beside the SQLite file or in the working directory. */
+export function keyFileOf({ keyFile, db }: Pick<Config, "keyFile" | "db">): string {
+  if (keyFile !== "") return keyFile;
+  const file = /^sqlite:(.+)$/s.exec(db)?.[1];
+  return join(file === undefined ? "." : dirname(file), "docyard.key");
+}
+
+/** Seals and opens with the keys of a file that is read, or made, when it is first needed. */
+export function keyFileSealer(path: string): Sealer {
+  let sealer: Promise<Sealer> | undefined;
+  const ready = (): Promise<Sealer> => {
+    sealer ??= readOrMake(path).then(createSealer);
+    sealer.catch(() => {
+      sealer = undefined;
+    });
+    return sealer;
+  };
+  return {
+    seal: async (text, owner) => (await ready()).seal(text, owner),
+    open: async (sealed, owner) => (await ready()).open(sealed, owner),
+  };
+}
+
+/** @throws Failure in words for an operator; a damaged file is never replaced. */
+export async function readOrMake(path: string): Promise<Keyring> {
+  try {
+    return await read(path);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw failed(path, error);
+  }
+  try {
+    const id = newId();
+    await write(path, { current: id, keys: { [id]: newKey() } }, { mayReplace: false });
+    return await read(path);
+  } catch (error) {
+    throw failed(path, error);
+  }
+}
+
+/** Adds a key that seals from now on; the others still open what they sealed. */
+export async function addKey(path: string): Promise<Keyring> {
+  const { keys } = await readOrMake(path);
+  const id = newId();
+  const kept = Object.entries(keys).map(([name, bytes]) => [name, encode(bytes)] as const);
+  try {
+    await write(
+      path,
+      { current: id, keys: { ...Object.fromEntries(kept), [id]: newKey() } },
+      { mayReplace: true },
+    );
+    return await read(path);
+  } catch (error) {
+    throw failed(path, error);
+  }
+}
+
+async function read(path: string): Promise<Keyring> {
+  const text = await readFile(path, "utf8");
+  let file: { readonly current?: unknown; readonly keys?: Readonly<Record<string, unknown>> };
+  try {
+    file = JSON.parse(text) as typeof file;
+  } catch {
+    // The parser's message would quote the file.
+    throw new Error("it is not a key file");
+  }
+  const keys: Record<string, Uint8Array<ArrayBuffer>> = {};
+  for (const [id, key] of Object.entries(file.keys ?? {})) {
+    const bytes = Uint8Array.from(Buffer.from(String(key), "base64url"));
+    if (bytes.length !== KEY_BYTES) throw new Error(`key ${id} in it is damaged`);
+    keys[id] = bytes;
+  }
+  if (typeof file.current !== "string" || !Object.hasOwn(keys, file.current))
+    throw new Error("it names a current key that it does not hold");
+  return { current: file.current, keys };
+}
+
+/** Whole or not at all, and durable: a lost key makes every sealed secret unreadable. */
+async function write(
+  path: string,
+  file: KeyFile,
+  { mayReplace }: { readonly mayReplace: boolean },
+): Promise<void> {
+  const temporary = `${path}.${process.pid}-${randomBytes(4).toString("hex")}`;
+  const handle = await open(temporary, "wx", MODE);
+  try {
+    try {
+      await handle.writeFile(`${JSON.stringify(file)}\n`);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    if (mayReplace) {
+      await rename(temporary, path);
+    } else {
+      // Of several processes that start at once, one makes the file and all read it.
+      await link(temporary, path).catch((error: unknown) => {
+        if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+      });
+      await unlink(temporary);
+    }
+    const folder = await open(dirname(path), "r");
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  } catch (error) {
+    await unlink(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+/** Sorts by when it was made, and says so. */
+function newId(): string {
+  return `k${new Date().toISOString().slice(0, 10).replaceAll("-", "")}-${randomBytes(3).toString("hex")}`;
+}
+
+function newKey(): string {
+  return encode(randomBytes(KEY_BYTES));
+}
+
+function encode(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("base64url");
+}
+
+function failed(path: string, error: unknown): Failure {
+  return new Failure(`--key-file ${path}: ${reasonOf(error)}`, { cause: error });
+}
