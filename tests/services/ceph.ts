@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { join } from "node:path";
-import { findOrFetch, type Programs } from "./debian.ts";
+import { findOrFetch, type FindOptions, type Programs, type Wanted } from "./debian.ts";
 import {
   freePort,
   openWorkspace,
@@ -39,15 +39,17 @@ export interface CephService extends Service {
   readonly access: S3Access;
 }
 
+const WANTED: Wanted = {
+  name: "ceph",
+  programs: [...DAEMONS, "radosgw-admin", "ceph", "ceph-authtool", "monmaptool"],
+  packages: [...DAEMONS, "ceph-common"],
+  otherwise:
+    "install radosgw, ceph-mon and ceph-osd, or set DOCYARD_TEST_S3_ENDPOINT, _BUCKET, _REGION, _ACCESS_KEY_ID and _SECRET_ACCESS_KEY to a server of your own",
+};
+
 /** Starts monitor, disk and gateway on free ports with one user. */
-export async function startCeph(): Promise<CephService> {
-  const programs = await findOrFetch({
-    name: "ceph",
-    programs: [...DAEMONS, "radosgw-admin", "ceph", "ceph-authtool", "monmaptool"],
-    packages: [...DAEMONS, "ceph-common"],
-    otherwise:
-      "install radosgw, ceph-mon and ceph-osd, or set DOCYARD_TEST_S3_ENDPOINT, _BUCKET, _REGION, _ACCESS_KEY_ID and _SECRET_ACCESS_KEY to a server of your own",
-  });
+export async function startCeph(find: FindOptions = {}): Promise<CephService> {
+  const programs = await findOrFetch(WANTED, find);
   return startWithRetries(async () => {
     const workspace = await openWorkspace("ceph");
     try {

@@ -106,6 +106,7 @@ async function fetchPackages(wanted: Wanted, root: string, apt: readonly string[
   ) {
     throw missing(wanted, "this system has no apt-get to fetch them with");
   }
+  process.stderr.write(`Fetching ${wanted.packages.join(", ")} from Debian for the tests, once...\n`);
   await mkdir(join(root, ".."), { recursive: true });
   const work = await mkdtemp(`${root}-`);
   try {

@@ -5,7 +5,7 @@
 
 import { once } from "node:events";
 import { connect } from "node:net";
-import { findOrFetch, type Programs } from "./debian.ts";
+import { findOrFetch, type FindOptions, type Programs, type Wanted } from "./debian.ts";
 import {
   freePort,
   openWorkspace,
@@ -22,14 +22,16 @@ export interface RedisService extends Service {
   readonly url: string;
 }
 
+const WANTED: Wanted = {
+  name: "redis",
+  programs: ["redis-server"],
+  packages: ["redis-server"],
+  otherwise: "install Redis, or set DOCYARD_TEST_REDIS_URL to a server of your own",
+};
+
 /** Starts a Redis without persistence on a free port. */
-export async function startRedis(): Promise<RedisService> {
-  const programs = await findOrFetch({
-    name: "redis",
-    programs: ["redis-server"],
-    packages: ["redis-server"],
-    otherwise: "install Redis, or set DOCYARD_TEST_REDIS_URL to a server of your own",
-  });
+export async function startRedis(find: FindOptions = {}): Promise<RedisService> {
+  const programs = await findOrFetch(WANTED, find);
   return startWithRetries(async () => {
     const workspace = await openWorkspace("redis");
     try {
