@@ -1,5 +1,7 @@
 /** JSON as types: what metadata, filters and event data are made of. */
 
+import { DocyardError } from "./errors.ts";
+
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | JsonObject;
 
 export interface JsonObject {
@@ -19,13 +21,13 @@ const BACKSLASH_KEY = /"(?:[^"\\]|\\[^\\])*\\\\(?:[^"\\]|\\[^])*"\s*:/;
  * documents of the same shape before (nodejs/node#63785), so that one client's key `\\` could rename another's `\u0041`.
  * Escapes that only spell a letter are spelled out first, and keys with a backslash, the only ones that can do harm,
  * are refused.
- * @throws SyntaxError
+ * @throws SyntaxError for what is no JSON; DocyardError `invalid_argument` for such keys
  */
 export function parseJson(text: string): unknown {
   if (!text.includes("\\")) return JSON.parse(text);
   const plain = text.includes("\\u") ? spellOut(text) : text;
   if (plain.includes("\\\\") && BACKSLASH_KEY.test(plain)) {
-    throw new SyntaxError("keys must not contain backslashes");
+    throw new DocyardError("invalid_argument", "JSON keys must not contain backslashes");
   }
   return JSON.parse(plain);
 }
