@@ -1,0 +1,99 @@
+/**
+ * Scratch files of the media drivers: named, read once, and gone afterwards whatever happens in between.
+ * Knows files only, nothing of media.
+ */
+
+import type { MediaInput } from "@docyard/core";
+import { randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { open, rm } from "node:fs/promises";
+import { join } from "node:path";
+
+export interface ScratchFile {
+  readonly path: string;
+  /** The bytes, once; the file is removed when they have been read, when reading fails, or when it is given up. */
+  body(): AsyncIterable<Uint8Array>;
+  /** Harmless to repeat. */
+  remove(): Promise<void>;
+}
+
+export interface Scratch {
+  /** A new name; nothing is created yet. `extension` with its dot. */
+  file(extension?: string): ScratchFile;
+  /** Removes what is left. */
+  close(): Promise<void>;
+}
+
+/** Files carry this prefix, so that leftovers of a crash can be told from other things in the folder. */
+const PREFIX = "docyard-media-";
+
+export function openScratch(folder: string): Scratch {
+  const files = new Set<ScratchFile>();
+  return {
+    file(extension = "") {
+      const path = join(folder, `${PREFIX}${randomUUID()}${extension}`);
+      const file: ScratchFile = {
+        path,
+        body: () => readOnce(path, () => file.remove()),
+        async remove() {
+          files.delete(file);
+          await rm(path, { force: true });
+        },
+      };
+      files.add(file);
+      return file;
+    },
+    async close() {
+      await Promise.all([...files].map((file) => file.remove()));
+    },
+  };
+}
+
+/** Not a generator: one that has not begun would end without removing its file. */
+function readOnce(path: string, remove: () => Promise<void>): AsyncIterable<Uint8Array> {
+  const stream = createReadStream(path);
+  // Whoever iterates hears of it; until then nobody does.
+  stream.on("error", () => undefined);
+  const chunks = stream[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+  const end = async (): Promise<void> => {
+    stream.destroy();
+    await remove();
+  };
+  const iterator: AsyncIterator<Uint8Array> = {
+    async next() {
+      try {
+        const next = await chunks.next();
+        if (next.done === true) await end();
+        return next;
+      } catch (error) {
+        await end();
+        throw error;
+      }
+    },
+    async return() {
+      await end();
+      return { done: true, value: undefined };
+    },
+  };
+  return { [Symbol.asyncIterator]: () => iterator };
+}
+
+/** A file on disk as a `MediaInput`; whoever opens it closes it. */
+export async function fileInput(path: string): Promise<MediaInput & { close(): Promise<void> }> {
+  const handle = await open(path, "r");
+  const { size } = await handle.stat();
+  return {
+    size,
+    async read(start, end) {
+      const bytes = new Uint8Array(Math.max(0, Math.min(end, size) - start));
+      let filled = 0;
+      while (filled < bytes.length) {
+        const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, start + filled);
+        if (bytesRead === 0) return bytes.subarray(0, filled);
+        filled += bytesRead;
+      }
+      return bytes;
+    },
+    close: () => handle.close(),
+  };
+}
