@@ -3,8 +3,9 @@
  * Knows what each option means as text; what its value opens is wire.ts's affair.
  */
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
+import { delimiter, isAbsolute, join, resolve, sep } from "node:path";
 import { reasonOf, UsageError } from "./failure.ts";
 import { parseDuration, parseSize, printDuration, printSize } from "./measure.ts";
 
@@ -177,7 +178,7 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
     describe: "Program for media that docyard cannot join by itself; ffprobe is taken from beside it",
     value: "PROGRAM",
     default: "",
-    parse: (text) => text,
+    parse: (text) => (text === "" ? "" : program(text)),
   },
   verifyReads: {
     describe: `How downloads are checked before they leave: ${VERIFY_READS.join(", ")}`,
@@ -340,6 +341,18 @@ function duration(text: string, min: number, max: number): number {
   if (ms === null) throw new Error(`${shown(text)} is not a time such as 90s, 30m or 1h`);
   if (ms < min || ms > max) throw new Error(`must be from ${printDuration(min)} to ${printDuration(max)}`);
   return ms;
+}
+
+/** An absolute path: a bare name is looked for on the PATH, as a shell does. */
+function program(text: string): string {
+  if (text.includes(sep)) {
+    if (existsSync(text)) return resolve(text);
+  } else {
+    const folders = (process.env["PATH"] ?? "").split(delimiter).filter(isAbsolute);
+    const found = folders.map((folder) => join(folder, text)).find((path) => existsSync(path));
+    if (found !== undefined) return found;
+  }
+  throw new Error("there is no such program");
 }
 
 function oneOf<T extends string>(text: string, words: readonly T[]): T {

@@ -3,7 +3,7 @@
  * What the operations are is in the `sql-*.ts` files; several processes may have the same file open.
  */
 
-import { existsSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Store } from "@docyard/core";
@@ -132,6 +132,7 @@ async function open(options: SqliteStoreOptions): Promise<Opened> {
 
 function openOnce({ file, nativeBinding, cacheKiB = CACHE_KIB }: SqliteStoreOptions): Opened {
   requireFolder(file);
+  makePrivate(file);
   // The typings know a path only; an addon that is loaded already is taken as well.
   const binding = nativeBinding as unknown as string | undefined;
   const db = new SqliteDatabase(file, {
@@ -213,6 +214,16 @@ function requireFolder(file: string): void {
   const folder = dirname(file);
   if (!existsSync(folder)) throw new Error(`the folder ${folder} does not exist: create it`);
   if (existsSync(file) && statSync(file).isDirectory()) throw new Error("it is a folder: name a file in it");
+}
+
+/** The server's signing keys are in it, so a new file is its owner's alone; its log and index take after it. */
+function makePrivate(file: string): void {
+  if (file === ":memory:" || existsSync(file)) return;
+  try {
+    closeSync(openSync(file, "a", 0o600));
+  } catch {
+    // SQLite fails the same way next, and has words for it.
+  }
 }
 
 /** What each of SQLite's codes means for the operator; the first that the extended code starts with. */
