@@ -45,8 +45,13 @@ export async function tempFolder(): Promise<{ readonly path: string; remove(): P
 export interface RunOptions {
   readonly cwd: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** Default: the Node that runs the tests. */
-  readonly node?: string;
+  /** Who runs it; default: whoever runs the tests. */
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Flags for Node itself. */
+  readonly nodeArgs?: readonly string[];
+  /** Default: the executable of the workspace. */
+  readonly bin?: string;
 }
 
 export interface Ran {
@@ -118,14 +123,14 @@ export async function startServer(args: readonly string[], options: RunOptions):
   const exit: Promise<Exit> = once(child, "close").then(([code, signal]) => ({ code, signal }));
   const said = await Promise.race([firstLine(child), exit]);
   if (typeof said !== "string") throw new Error(`the server ended with ${said.code ?? said.signal}: ${log}`);
-  const { url, firstRun } = JSON.parse(said) as { url: string; firstRun: FirstRun | null };
+  const { url, port, firstRun } = JSON.parse(said) as Pick<Server, "url" | "port" | "firstRun">;
   const end = (signal: NodeJS.Signals): Promise<Exit> => {
     child.kill(signal);
     return exit;
   };
   return {
     url,
-    port: Number(new URL(url).port),
+    port,
     pid: child.pid!,
     firstRun,
     exit,
@@ -141,10 +146,12 @@ export async function startServer(args: readonly string[], options: RunOptions):
 }
 
 /** Starts the executable without waiting for anything. */
-export function start(args: readonly string[], { cwd, env = {}, node }: RunOptions): ChildProcess {
-  const child = spawn(node ?? process.execPath, [BIN, ...args], {
+export function start(args: readonly string[], options: RunOptions): ChildProcess {
+  const { cwd, env = {}, nodeArgs = [], bin = BIN, ...identity } = options;
+  const child = spawn(process.execPath, [...nodeArgs, bin, ...args], {
     cwd,
     stdio: ["ignore", "pipe", "pipe"],
+    ...identity,
     // Settings of whoever runs the tests are none of ours.
     env: { PATH: process.env["PATH"], HOME: cwd, ...env },
   });

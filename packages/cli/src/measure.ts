@@ -36,7 +36,7 @@ export function parseSize(text: string): number | null {
 /** Milliseconds, or null for what is not a duration. A bare number is refused: too many programs mean something else by it. */
 export function parseDuration(text: string): number | null {
   const trimmed = text.trim();
-  if (!/^(?:\d{1,12}(?:ms|[smhd]))+$/.test(trimmed)) return null;
+  if (!/^(?:\d{1,15}(?:ms|[smhd]))+$/.test(trimmed)) return null;
   let total = 0;
   for (const [, count, unit] of trimmed.matchAll(/(\d+)(ms|[smhd])/g)) {
     total += Number(count) * DURATION_UNITS_MS[unit!]!;

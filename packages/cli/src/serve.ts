@@ -43,7 +43,7 @@ export async function serve(config: Config): Promise<void> {
     await listener.stop(0);
     throw error;
   }
-  await hello(config, parts, url);
+  await hello(config, parts, { url, port: listener.port });
   if (config.publicUrl === null && isEveryAddress(config.host)) {
     log.warn({ url }, "signed URLs begin with an address that other machines cannot reach: set --public-url");
   }
@@ -100,12 +100,16 @@ function startBackground({ docyard, queue }: Parts, config: Config, log: Logger)
 }
 
 /** Says where it listens; the one who makes the first start is told the credentials, on stdout and nowhere else. */
-async function hello(config: Config, parts: Parts, url: string): Promise<void> {
+async function hello(
+  config: Config,
+  parts: Parts,
+  { url, port }: { readonly url: string; readonly port: number },
+): Promise<void> {
   const made = await parts.provisioning.firstRun();
   const first = made === null ? null : firstRun(made);
   process.stdout.write(
     config.json
-      ? `${JSON.stringify({ url, version: VERSION, firstRun: first })}\n`
+      ? `${JSON.stringify({ url, port, version: VERSION, firstRun: first })}\n`
       : banner(VERSION, url) + (first === null ? "" : welcome(first, url)),
   );
 }

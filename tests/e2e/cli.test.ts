@@ -1,0 +1,337 @@
+/**
+ * The operator's commands through the executable: what they print with and without `--json`, what they refuse, and that
+ * they work while a server runs on the same store.
+ */
+
+import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import Database from "better-sqlite3";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { exchange, machineClient } from "./client.ts";
+import { BIN, build, type Credentials, run, runJson, startServer, tempFolder } from "./program.ts";
+
+const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+let folder: Awaited<ReturnType<typeof tempFolder>>;
+
+beforeAll(build);
+
+beforeEach(async () => {
+  folder = await tempFolder();
+});
+
+afterEach(() => folder.remove());
+
+const here = (): { cwd: string } => ({ cwd: folder.path });
+
+type Client = Credentials & { readonly id: string; readonly isActive: boolean };
+
+describe("help and version", () => {
+  test("--version is the package's", async () => {
+    const manifest = JSON.parse(await readFile(join(BIN, "../../package.json"), "utf8")) as {
+      version: string;
+    };
+    expect(await run(["--version"], here())).toEqual({
+      code: 0,
+      stdout: `${manifest.version}\n`,
+      stderr: "",
+    });
+  });
+
+  test.each([
+    ["--help"],
+    ["serve", "--help"],
+    ["client", "--help"],
+    ["client", "create", "--help"],
+    ["--json", "--help"],
+  ])("%s %s prints help and does nothing else", async (...args) => {
+    const { code, stdout, stderr } = await run(args, here());
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^docyard-server/);
+    expect(stdout).toContain("Options:");
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
+  test("the help names every command, and what may be chosen", async () => {
+    const { stdout } = await run(["--help"], here());
+    for (const word of ["serve", "org", "dock", "client", "key", "migrate"]) {
+      expect(stdout).toMatch(new RegExp(`^  docyard-server ${word}\\b`, "m"));
+    }
+    for (const flag of [
+      "--db",
+      "--blob",
+      "--queue",
+      "--port",
+      "--public-url",
+      "--allow-source",
+      "--max-size",
+    ]) {
+      expect(stdout).toContain(`  ${flag} `);
+    }
+    expect(stdout).toContain("sqlite[:FILE]");
+    expect(stdout).toContain("DOCYARD_MAX_SIZE");
+  });
+});
+
+describe("commands print one JSON document, or text", () => {
+  test("org, dock, client and key", async () => {
+    const organization = await runJson<{ id: string }>(["org", "create", "Metro Health"], here());
+    expect(organization).toEqual({
+      id: expect.stringMatching(/^org_/),
+      name: "Metro Health",
+      createdAt: expect.stringMatching(ISO),
+    });
+
+    const dock = await runJson(["dock", "create", "dock_metro"], here());
+    expect(dock).toEqual({
+      id: "dock_metro",
+      name: "dock_metro",
+      organizationId: organization.id,
+      createdAt: expect.stringMatching(ISO),
+    });
+
+    const scopes = "artifacts:read artifacts:write";
+    const client = await runJson<Client>(
+      ["client", "create", "--name", "Scanner 1", "--dock", "dock_metro", "--scopes", scopes],
+      here(),
+    );
+    expect(client).toEqual({
+      id: expect.stringMatching(/^mc_/),
+      clientId: expect.stringMatching(/^dyc_scanner_1_/),
+      clientSecret: expect.stringMatching(/^dys_live_\w{40,}$/),
+      name: "Scanner 1",
+      scopes: ["artifacts:read", "artifacts:write"],
+      dockId: "dock_metro",
+      organizationId: organization.id,
+      isActive: true,
+      createdAt: expect.stringMatching(ISO),
+    });
+
+    const key = await runJson<{ id: string }>(
+      ["key", "create", "--name", "Studio", "--dock", "dock_metro"],
+      here(),
+    );
+    expect(key).toEqual({
+      id: expect.stringMatching(/^key_/),
+      apiKey: expect.stringMatching(/^dk_live_\w{40,}$/),
+      name: "Studio",
+      dockId: "dock_metro",
+      organizationId: organization.id,
+      createdAt: expect.stringMatching(ISO),
+    });
+
+    const { clientSecret: first, ...known } = client;
+    const rotated = await runJson<Client>(["client", "rotate", client.clientId], here());
+    expect(rotated).toEqual({ ...known, clientSecret: expect.stringMatching(/^dys_live_/) });
+    expect(rotated.clientSecret).not.toBe(first);
+
+    expect(await runJson(["client", "disable", client.id], here())).toEqual({ ...known, isActive: false });
+    expect(await runJson(["client", "list"], here())).toEqual([{ ...known, isActive: false }]);
+    expect(await runJson(["org", "list"], here())).toEqual([organization]);
+    expect(await runJson(["dock", "list", "--org", organization.id], here())).toEqual([dock]);
+    expect(await runJson(["key", "list"], here())).toMatchObject([{ id: key.id, isActive: true }]);
+    expect(JSON.stringify(await runJson(["key", "list"], here()))).not.toContain("dk_live_");
+  });
+
+  test("the same as text, for people", async () => {
+    const text = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await run(args, here());
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      return stdout;
+    };
+    expect(await text("dock", "list")).toBe("none\n");
+    expect(await text("org", "create", "Metro")).toMatch(
+      /^Organization org_\w+ created\.\n\n {2}id +org_\w+\n/,
+    );
+    expect(await text("dock", "create", "d1", "--name", "First dock")).toMatch(
+      /^Dock d1 created\.[^]* First dock\n/,
+    );
+    const client = await text("client", "create", "--name", "scanner");
+    expect(client).toMatch(/shown this once\.[^]*clientSecret +dys_live_\w+\n/);
+    expect(client).toMatch(/dockId +-\n/);
+    expect(await text("key", "create", "--name", "k", "--dock", "d1")).toMatch(/apiKey +dk_live_\w+\n/);
+    const id = /mc_\w+/.exec(client)![0];
+    expect(await text("client", "rotate", id)).toMatch(/has a new secret[^]*dys_live_/);
+    expect(await text("client", "disable", id)).toMatch(/disabled\.[^]*isActive +false\n/);
+    expect(await text("client", "list")).toMatch(/^id +clientId +name[^\n]*\nmc_\w+ +dyc_scanner_/);
+    expect(await text("org", "list")).toMatch(/^id +name +createdAt\norg_\w+ +Metro +\d/);
+    expect(await text("key", "list")).not.toContain("dk_live_");
+    expect(await text("migrate")).toMatch(/^The tables are up to date \(schema \d+\)\.\n$/);
+  });
+
+  test("migrate makes the tables, once", async () => {
+    const first = await runJson<{ to: number }>(["migrate"], here());
+    expect(first).toEqual({ db: "sqlite", from: 0, to: expect.any(Number) });
+    expect(await runJson(["migrate"], here())).toEqual({ db: "sqlite", from: first.to, to: first.to });
+  });
+});
+
+describe("provisioning while the server runs", () => {
+  test("what a command makes works at once, and what it takes away stops", async () => {
+    const server = await startServer([], here());
+    try {
+      expect(await runJson<object[]>(["client", "list"], here())).toHaveLength(1);
+      await runJson(["dock", "create", "dock_late"], here());
+      const made = await runJson<Client>(
+        ["client", "create", "--name", "late", "--dock", "dock_late"],
+        here(),
+      );
+      const client = machineClient(server.url, made, "dock_late");
+      const stored = await client.send({ filename: "late.txt" }, () => Buffer.from("late"));
+      expect((await client.list()).data.map(({ id }) => id)).toEqual([stored.id]);
+
+      const rotated = await runJson<Client>(["client", "rotate", made.id], here());
+      await expect(machineClient(server.url, made, "dock_late").token()).rejects.toMatchObject({
+        status: 401,
+      });
+      expect(await machineClient(server.url, rotated, "dock_late").token()).toMatch(/^dyt_live_/);
+
+      await runJson(["client", "disable", made.id], here());
+      await expect(client.list()).rejects.toMatchObject({ status: 401 });
+      await expect(machineClient(server.url, rotated, "dock_late").token()).rejects.toMatchObject({
+        status: 403,
+      });
+    } finally {
+      await server.stop();
+    }
+  });
+});
+
+describe("what cannot be done is said in one line", () => {
+  const refused = async (args: readonly string[], code: number): Promise<string> => {
+    const ran = await run(args, here());
+    expect({ code: ran.code, stdout: ran.stdout }).toEqual({ code, stdout: "" });
+    expect(ran.stderr).toMatch(/^docyard-server: [^\n]+\n$/);
+    return ran.stderr.slice("docyard-server: ".length, -1).replace(" (see docyard-server --help)", "");
+  };
+
+  test.each([
+    [["--prot", "1"], "unknown option --prot (did you mean --port?)"],
+    [["--publicUrl", "http://x"], "unknown option --publicUrl (did you mean --public-url?)"],
+    [["--port"], "--port needs a value"],
+    [["--port", "1", "--port", "2"], "--port is given 2 times"],
+    [["--port", "70000"], '--port: "70000" is not a whole number from 0 to 65535'],
+    [["clint"], 'unexpected word "clint" (did you mean client?)'],
+    [["serve", "now"], 'unexpected word "now"'],
+    [["client", "create"], "--name must be given"],
+    [["client", "create", "--name", "x", "--port", "1"], "--port means nothing to this command"],
+    [["org", "create"], "the command needs one more word"],
+    [
+      ["--db", "mysql://u:secret@host/db"],
+      '--db: there is no driver for "mysql" (choose from: sqlite[:FILE]',
+    ],
+    [["--db", "docyard.db"], '--db: there is no driver for "docyard.db" (choose from: sqlite[:FILE]'],
+    [["--blob", "gs://bucket"], '--blob: there is no driver for "gs" (choose from: a folder'],
+    [["--queue", "sqs://x"], '--queue: there is no driver for "sqs" (choose from: memory'],
+    [["dock", "list", "--db", "memory"], "--db memory lives inside one server process"],
+  ])("usage: %j", async (args, message) => {
+    const said = await refused(args, 2);
+    expect(said).toContain(message);
+    expect(said).not.toContain("secret");
+  });
+
+  test("core's own refusals", async () => {
+    expect(await refused(["dock", "create", "d"], 1)).toBe("There is no organization yet: create one first");
+    await runJson(["org", "create", "One"], here());
+    await runJson(["dock", "create", "d"], here());
+    expect(await refused(["dock", "create", "d"], 1)).toBe("Dock d already exists");
+    expect(await refused(["dock", "create", "../d"], 1)).toContain("A dock id has 1 to 64");
+    expect(await refused(["client", "create", "--name", "x", "--dock", "none"], 1)).toBe(
+      "Dock none not found",
+    );
+    expect(await refused(["client", "create", "--name", "x", "--scopes", "admin"], 1)).toContain(
+      "Unknown scope admin",
+    );
+    expect(await refused(["client", "create", "--name", "x", "--scopes", ""], 1)).toContain("scope");
+    expect(await refused(["client", "disable", "mc_none"], 1)).toBe("Client mc_none not found");
+    await runJson(["org", "create", "Two"], here());
+    expect(await refused(["dock", "create", "e"], 1)).toBe("There are several organizations: name one");
+  });
+
+  test("--verbose adds the stack", async () => {
+    const { code, stderr } = await run(["client", "disable", "mc_none", "--verbose"], here());
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^docyard-server: Client mc_none not found\nDocyardError: [^]*\n {4}at /);
+  });
+
+  describe.each([
+    ["a server", ["--port", "0"]],
+    ["a command", ["org", "list"]],
+  ])("databases that %s cannot use", (_, args) => {
+    const file = (): string => join(folder.path, "docyard.db");
+
+    test("locked by another program", async () => {
+      await runJson(["migrate"], here());
+      const other = new Database(file());
+      other.pragma("locking_mode = exclusive");
+      other.exec("begin exclusive");
+      expect(await refused(args, 1)).toMatch(/^--db sqlite:\.\/docyard\.db: .*locked/);
+      other.close();
+      const ran = await run(["org", "list"], here());
+      expect(ran.code).toBe(0);
+    });
+
+    test("written by a newer docyard", async () => {
+      const { to } = await runJson<{ to: number }>(["migrate"], here());
+      const newer = new Database(file());
+      newer.prepare("insert into migration (number, name, applied_at) values (?, 'later', 0)").run(to + 1);
+      newer.close();
+      expect(await refused(args, 1)).toContain(
+        `database schema ${to + 1} is newer than this docyard (knows ${to})`,
+      );
+    });
+
+    test("not a database, or another program's", async () => {
+      await writeFile(file(), "this is a text file, and long enough to have a header ".repeat(20));
+      expect(await refused(args, 1)).toContain("not a SQLite database");
+      await writeFile(file(), "");
+      const other = new Database(file());
+      other.exec("create table cookies (id integer)");
+      other.close();
+      expect(await refused(args, 1)).toContain("another program");
+    });
+
+    test("in a folder that is not there, or that is no folder", async () => {
+      const db = (path: string): string[] => [...args, "--db", `sqlite:${join(folder.path, path)}`];
+      expect(await refused(db("none/docyard.db"), 1)).toContain("does not exist");
+      await mkdir(join(folder.path, "folder"));
+      expect(await refused(db("folder"), 1)).toContain("folder");
+    });
+  });
+});
+
+describe("the launcher", () => {
+  /** Makes Node look like one that is too old, and not the one of the workspace. */
+  const OLD_NODE =
+    "data:text/javascript," +
+    encodeURIComponent(
+      'Object.defineProperty(process, "versions", { value: { ...process.versions, napi: "9", node: "20.0.0" } });' +
+        'Object.defineProperty(process, "execPath", { value: "/bin/sh" });',
+    );
+
+  test("an old Node hands over to the workspace's own", async () => {
+    const options = { ...here(), nodeArgs: ["--import", OLD_NODE] };
+    expect(await runJson(["org", "create", "Old"], options)).toMatchObject({ name: "Old" });
+    expect((await run(["--prot"], options)).code).toBe(2);
+    expect((await run(["client", "disable", "mc_none"], options)).code).toBe(1);
+
+    const server = await startServer([], options);
+    expect((await exchange(`${server.url}/v1/healthz`)).status).toBe(200);
+    expect(await server.stop()).toEqual({ code: 0, signal: null });
+  });
+
+  test("without a newer Node, and without a build, it says so", async () => {
+    const lonely = join(folder.path, "bin/docyard-server.mjs");
+    await mkdir(join(folder.path, "bin"));
+    await copyFile(BIN, lonely);
+    const old = await run([], { ...here(), bin: lonely, nodeArgs: ["--import", OLD_NODE] });
+    expect(old).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: "docyard-server: needs Node 24 or newer; this is Node 20.0.0.\n",
+    });
+    const unbuilt = await run([], { ...here(), bin: lonely });
+    expect(unbuilt.code).toBe(1);
+    expect(unbuilt.stderr).toMatch(/^docyard-server: not built yet; [^\n]+\n$/);
+  });
+});
