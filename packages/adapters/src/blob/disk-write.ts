@@ -14,7 +14,10 @@ import type { Sidecar } from "./sidecar.ts";
 import { CHUNK_BYTES, fingerprintOf, printSidecar } from "./sidecar.ts";
 
 /** Bytes per write: larger gains nothing, smaller costs calls. One is in flight while the next is hashed. */
-const GROUP_BYTES = 2 * 1024 * 1024;
+const GROUP_BYTES_MAX = 2 * 1024 * 1024;
+/** … and with many uploads at once so few that all of them together hold about this much twice, within reason. */
+const GROUPS_BYTES = 4 * 1024 * 1024;
+const GROUP_BYTES_MIN = 128 * 1024;
 /** Chunks per write: a body that comes byte by byte must not pile up a million small buffers. */
 const GROUP_CHUNKS = 256;
 /** Files are the server's own; whoever may read them beside it is the operator's choice (umask). */
@@ -38,6 +41,7 @@ export async function writeBlobFile(
   return createFile(io, path, async (handle) => {
     const sums = createSums();
     const writer = createGroupWriter(handle);
+    writers++;
     try {
       await eachChunk(body, options.signal, async (chunk) => {
         if (sums.size() + chunk.byteLength > options.sizeMax) throw tooLarge(options.sizeMax);
@@ -47,6 +51,7 @@ export async function writeBlobFile(
       });
       await writer.flush();
     } finally {
+      writers--;
       await writer.settle();
     }
     await handle.datasync();
@@ -115,7 +120,10 @@ async function createFile<T>(io: DiskIo, path: string, fill: (handle: FileHandle
   }
 }
 
-/** Gathers chunks into writes of about 2 MiB, with one in flight. */
+/** Uploads under way in this process. */
+let writers = 0;
+
+/** Gathers chunks into writes of up to 2 MiB, with one in flight. */
 function createGroupWriter(handle: FileHandle): {
   push(chunk: Uint8Array): Promise<void>;
   flush(): Promise<void>;
@@ -143,7 +151,8 @@ function createGroupWriter(handle: FileHandle): {
     async push(chunk) {
       group.push(chunk);
       bytes += chunk.byteLength;
-      if (bytes >= GROUP_BYTES || group.length >= GROUP_CHUNKS) await start();
+      const enough = Math.max(GROUP_BYTES_MIN, Math.min(GROUP_BYTES_MAX, GROUPS_BYTES / writers));
+      if (bytes >= enough || group.length >= GROUP_CHUNKS) await start();
     },
     async flush() {
       if (bytes > 0) await start();

@@ -14,8 +14,8 @@ import type { GetTicket, PutTicket } from "./signed-url.ts";
 /** After a refusal so much of the body is still read, so that the client gets to see the answer: 16 MiB … */
 const LINGER_BYTES_MAX = 16 * 1024 * 1024;
 /** … for so long, checked so often, in milliseconds. Then the connection is destroyed. */
-const LINGER_MS_MAX = 5_000;
-const LINGER_STEP_MS = 250;
+const LINGER_MS_MAX = 2_000;
+const LINGER_STEP_MS = 100;
 
 export async function serveNode(
   context: ServiceContext,
