@@ -136,6 +136,11 @@ interface Lease {
    * @throws LeaseLost
    */
   write(change: ArtifactChange, event: [EventType, JsonObject?] | null): Promise<Artifact>;
+  /**
+   * Before a step that no version guards. Whoever is stopped in between leaves bytes that the sweep of the row removes.
+   * @throws LeaseLost
+   */
+  check(): Promise<void>;
   /** Ends the renewals. */
   stop(): void;
 }
@@ -184,6 +189,15 @@ function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal 
     isLost: () => lost.signal.aborted,
     isStopping: () => stopSignal?.aborted === true,
     write,
+    check() {
+      // In line with the writes, so that a renewal under way does not look like someone else's.
+      const next = writing.then(async () => {
+        const row = lost.signal.aborted ? null : await artifacts.get({ id: artifact.id });
+        if (row?.version !== artifact.version) throw lose();
+      });
+      writing = next.catch(() => {});
+      return next;
+    },
     stop: () => clearInterval(renewal),
   };
 }
@@ -391,6 +405,7 @@ async function publish(
     // Equal bytes are stored once per dock: whoever has them already lends them.
     const holder = await artifacts.findByDigest(artifact.dockId, content.digest);
     const blobKey = holder?.blobKey ?? ownBlobKey(artifact, content.digest);
+    if (holder === null) await lease.check();
     if (holder === null && !(await blobs.copy(staged.key, blobKey, content))) {
       throw new DocyardError("upstream_failed", "The uploaded bytes changed while they were being read");
     }
@@ -494,7 +509,9 @@ async function afterwards(context: Context, lease: Lease): Promise<void> {
   // Copied, and then found that an equal one had been published first.
   if (artifact.sharesBlob) await context.blobs.delete(ownBlobKey(artifact, artifact.digest!));
   if (artifact.stagingKey !== null) await context.blobs.delete(artifact.stagingKey);
-  await lease.write({ dueAt: null }, null).catch((error: unknown) => {
+  // An earlier worker may only be stopped, and go on with a step that was under way: what that leaves goes later.
+  const dueAt = artifact.attempts > 1 ? context.now() + context.settings.graceMs : null;
+  await lease.write({ dueAt }, null).catch((error: unknown) => {
     // The sweep was quicker, or the client has deleted it meanwhile: nothing is left to do.
     if (!(error instanceof LeaseLost)) throw error;
   });
