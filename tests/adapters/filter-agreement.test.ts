@@ -2,8 +2,6 @@
  * Every store answers list queries alike: SQLite, memory and a naive reading of the contract, on random artifacts and
  * random questions. What each parameter means by example is in the conformance suites.
  */
-/* oxlint-disable vitest/no-conditional-expect, vitest/expect-expect -- laws assert in helpers and on either branch */
-
 import type { Artifact, ArtifactStatus, FindQuery, Found, JsonObject, Store, Term } from "@docyard/core";
 import { compareNewestFirst, foldName, match } from "@docyard/core";
 import { memoryStore } from "@docyard/adapters/store/memory";

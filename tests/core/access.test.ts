@@ -2,8 +2,6 @@
  * Who may do what where: the whole matrix of ruling 5, credentials, blob admission and the limits that go with them.
  * How records come to be is in provision.test.ts; how HTTP says it is the faces' tests.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import type { ArtifactStatus, BlobGrant, ErrorCode, MachineClient, Principal, Scope } from "@docyard/core";
 import {
   createProvisioning,

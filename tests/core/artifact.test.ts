@@ -2,8 +2,6 @@
  * Laws of `artifact.ts`: the status table, filenames, folded names and digests.
  * What the store does with them is in model.test.ts; SQL constraints are the conformance suite's.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import type { Artifact, ArtifactStatus, Transition } from "@docyard/core";
 import {
   FILENAME_BYTES_MAX,

@@ -95,8 +95,12 @@ async function auditEvents(world: World, dockId: DockId): Promise<void> {
 /**
  * After every window and grace period has passed and the sweeps have run: the blob store holds the bytes of completed
  * artifacts and not one more, and nothing is left to do.
+ * @param options with `collectsGarbage` the operator's `gc` has run as well: only where other bytes followed a crash
  */
-export async function auditCleanedUp(world: World): Promise<void> {
+export async function auditCleanedUp(
+  world: World,
+  { collectsGarbage = false }: { readonly collectsGarbage?: boolean } = {},
+): Promise<void> {
   const { uploadWindowMs, graceMs } = world.docyard.settings;
   const before = await audit(world);
   for (let round = 0; round < 3; round++) {
@@ -105,6 +109,7 @@ export async function auditCleanedUp(world: World): Promise<void> {
     expect(report.failures).toEqual([]);
     await world.docyard.sweepStaging();
   }
+  if (collectsGarbage) await world.docyard.collectGarbage({ dryRun: false });
   const completed = await audit(world);
   expect(
     before.filter((row) => !completed.some(({ id }) => id === row.id)),

@@ -2,8 +2,6 @@
  * Laws of the metadata filter: `match` against an oracle written another way, `terms` as a sound index of it, and
  * `parseFilter` against whatever a query string may hold. Stores prove the same agreement in their conformance suite.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import type { Filter, JsonObject, JsonValue, Term } from "@docyard/core";
 import {
   FILTER_VALUES_MAX,

@@ -3,8 +3,6 @@
  * list, get, download and remove in two docks while the clock turns and sweeps run. One call at a time; races are in
  * settle.test.ts, crashes in crash.test.ts.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import type { Artifact, ErrorCode, JsonObject, ListInput, Principal, Scope } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
 import * as fc from "fast-check";

@@ -2,8 +2,6 @@
  * Laws of pages: whatever the limit, offsets and cursors cut the same list into the same rows; a walk by cursor neither
  * repeats nor loses an old row while new ones arrive. Run on the functions of `page.ts` and through the front door.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import type { Artifact, Position } from "@docyard/core";
 import {
   clampLimit,

@@ -2,8 +2,6 @@
  * Provisioning and identity: records and their secrets, servers that start at once, ids that only ever grow.
  * What the records allow is in access.test.ts.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import type { webcrypto } from "node:crypto";
 
 import { memoryStore } from "@docyard/adapters/store/memory";

@@ -2,8 +2,6 @@
  * The dedup race of racing.ts on the store in memory and on a SQLite file; PostgreSQL runs it with the services.
  * Interleavings chosen on purpose are in settle.test.ts: here real concurrency chooses.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

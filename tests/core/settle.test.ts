@@ -2,8 +2,6 @@
  * Racing completes and PUTs under a scheduler: every port call waits until fast-check lets it go, in every order it can
  * think of. What must hold at the end is in audit.ts; real concurrency is in racing.test.ts, crashes in crash.test.ts.
  */
-/* oxlint-disable vitest/no-standalone-expect, vitest/no-conditional-expect, vitest/expect-expect -- laws assert in commands, in helpers and on either branch */
-
 import type { Artifact, BlobGrant, Completed, Docyard } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
 import * as fc from "fast-check";

@@ -13,7 +13,7 @@ import {
 import { s3Blobs, type S3Blobs, type S3BlobsOptions } from "@docyard/adapters/blob/s3";
 import { partSizeFor } from "@docyard/adapters/blob/s3-put";
 import { validity } from "@docyard/adapters/blob/s3-sign";
-import { openBucket } from "@docyard/adapters/blob/s3-bucket";
+import { openBucket } from "@docyard/adapters/s3-bucket";
 import { copyRanges, copyVerified } from "@docyard/adapters/blob/s3-copy";
 import * as fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";

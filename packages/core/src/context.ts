@@ -29,7 +29,7 @@ export interface Settings {
   readonly uploadWindowMs: number;
   /** Life of signed URLs, counted from the request (ruling 7). Default 1 h. */
   readonly urlTtlMs: number;
-  /** How long the bytes of a dead row stay. At least `urlTtlMs`, so that no signed URL can still write them. Default 1 h. */
+  /** How long the bytes of a dead row stay. Raised to `urlTtlMs`, so that no signed URL can still write them. Default 1 h. */
   readonly graceMs: number;
   /** What Studio calls the bucket of everything kept here. Default `docyard`. */
   readonly bucketName: string;
@@ -84,9 +84,11 @@ export const DEFAULT_SETTINGS: Settings = {
 };
 
 export function completeSettings({ limits, ingest, ...rest }: SettingsInput = {}): Settings {
+  const { graceMs, urlTtlMs } = { ...DEFAULT_SETTINGS, ...rest };
   return {
     ...DEFAULT_SETTINGS,
     ...rest,
+    graceMs: Math.max(graceMs, urlTtlMs),
     limits: { ...DEFAULT_SETTINGS.limits, ...limits },
     ingest: { ...DEFAULT_SETTINGS.ingest, ...ingest },
   };

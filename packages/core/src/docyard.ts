@@ -20,6 +20,8 @@ import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
 import type { Context, Settings, SettingsInput } from "./context.ts";
 import { completeSettings, newEvent, ROUNDS_MAX, shown, signDownload, takeLimit } from "./context.ts";
 import { DocyardError } from "./errors.ts";
+import type { GarbageOptions, GarbageReport } from "./gc.ts";
+import { collectGarbage } from "./gc.ts";
 import type { IdSource } from "./id.ts";
 import { createIdSource } from "./id.ts";
 import type { IngestOptions, IngestOutcome, IngestPorts } from "./ingest.ts";
@@ -123,6 +125,8 @@ export interface Docyard {
   sweep(options?: SweepOptions): Promise<SweepReport>;
   /** Removes staged bytes that no upload can want any more. Lists all staged keys: once an hour is plenty. */
   sweepStaging(options?: { readonly signal?: AbortSignal }): Promise<number>;
+  /** Finds, and unless it is a dry run removes, final bytes that no artifact wants. Looks at every blob. */
+  collectGarbage(options?: GarbageOptions): Promise<GarbageReport>;
   /** Resolves when store, blobs and queue can work; rejects with the first reason why not. */
   ready(): Promise<void>;
 }
@@ -227,6 +231,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
 
     sweep: (sweepOptions) => sweep(context, sweepOptions),
     sweepStaging: (sweepOptions) => sweepStaging(context, sweepOptions),
+    collectGarbage: (garbageOptions) => collectGarbage(context, garbageOptions),
 
     async ready() {
       await Promise.all([store.ready(), blobs.ready(), queue.ready()]);

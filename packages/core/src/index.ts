@@ -22,6 +22,7 @@ export type {
 } from "./studio.ts";
 export { FRAGMENTS_MAX, parseS3Path } from "./studio.ts";
 export type { IngestOptions, IngestOutcome, IngestPorts } from "./ingest.ts";
+export type { GarbageOptions, GarbageReport } from "./gc.ts";
 export type { Keyring, Sealer } from "./secrets.ts";
 export { createSealer } from "./secrets.ts";
 export type { SweepOptions, SweepReport } from "./upkeep.ts";

@@ -6,7 +6,7 @@
 import type { Artifact } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
-import { dropUnlessUsed, newEvent, ownBlobKey, ring, STAGING_PREFIX } from "./context.ts";
+import { dropUnlessUsed, newEvent, ring, STAGING_PREFIX } from "./context.ts";
 
 export interface SweepReport {
   /** Rows that were due and have been dealt with. */
@@ -102,22 +102,13 @@ async function expireUpload(context: Context, artifact: Artifact): Promise<void>
 
 /** All bytes a dead row may have left: staged, copied but never published, and published ones no other row uses. */
 async function dropBytes(context: Context, artifact: Artifact): Promise<void> {
-  const { blobs } = context;
-  if (artifact.stagingKey !== null) {
-    // A crash between copy and commit leaves the copy, and the staged bytes that tell its name.
-    const staged = await blobs.stat(artifact.stagingKey);
-    if (staged !== null && staged.digest !== null) {
-      await dropUnlessUsed(context, ownBlobKey(artifact, staged.digest));
-    }
-  }
   await dropStrayCopies(context, artifact);
   if (artifact.blobKey !== null) await dropUnlessUsed(context, artifact.blobKey);
   await dropStaged(context, artifact);
 }
 
-/** A worker's attempts may have seen different bytes each, and each may have died between its copy and its commit. */
+/** Completes and attempts may have seen different bytes each, and each may have died between its copy and its commit. */
 async function dropStrayCopies(context: Context, artifact: Artifact): Promise<void> {
-  if (artifact.face !== "studio") return;
   for (const { key } of await context.blobs.list(`${artifact.storageKey}-`, { limit: LIST_BATCH })) {
     await dropUnlessUsed(context, key);
   }

@@ -69,7 +69,10 @@ export async function createUpload(
   if (size !== null && size > settings.sizeMax) throw sizeLimitError(settings.sizeMax);
   if (digest !== null) {
     const twin = await artifacts.findByDigest(dock.id, digest, "machine");
-    if (twin !== null) return { artifact: twin, isDuplicate: true, upload: null };
+    // One whose bytes are gone is no answer: the upload that follows then brings them back.
+    if (twin !== null && (await isThere(context, twin))) {
+      return { artifact: twin, isDuplicate: true, upload: null };
+    }
   }
   const at = context.now();
   const uploadId = ids.ulid("upload");
@@ -180,6 +183,10 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
     // The client may have PUT other bytes since the last round.
     if (shareWith?.digest !== content.digest) shareWith = null;
     const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
+    if (twin !== null && !(await isThere(context, twin))) {
+      // Lost or damaged on the disk, and here are the same bytes again: the one time that a final key is written twice.
+      await blobs.copy(stagingKey, twin.blobKey!, content);
+    }
     const blobKey: string = shareWith?.blobKey ?? ownBlobKey(artifact, content.digest);
     if (twin === null && shareWith === null) {
       copied.add(blobKey);
@@ -212,8 +219,8 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
     if (updated !== null) {
       // A duplicate's own bytes are left to the sweep: deleting gigabytes has no place in a request.
       if (twin !== null) return { artifact: twin, isDuplicate: true };
-      await dropCopiesBut(blobKey);
-      await blobs.delete(stagingKey);
+      // What fails from here on costs space until the sweep, and must not cost the client its answer.
+      await Promise.all([dropCopiesBut(blobKey), blobs.delete(stagingKey)]).catch(() => {});
       return { artifact: updated, isDuplicate: false };
     }
     const current = await artifacts.get({ id: artifact.id });
@@ -221,6 +228,12 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
     artifact = current;
   }
   throw bug(`artifact ${artifact.id} did not settle in ${ROUNDS_MAX} rounds`);
+}
+
+/** Whether the bytes of a completed artifact are still what the store can tell at a glance. */
+async function isThere({ blobs }: Context, { blobKey, size, digest }: Artifact): Promise<boolean> {
+  const info = blobKey === null ? null : await blobs.stat(blobKey);
+  return info !== null && info.size === size && (info.digest === null || info.digest === digest);
 }
 
 /** What `complete` answers for an upload that needs no settling any more. */
@@ -263,7 +276,9 @@ function finishChange(
     readonly sharesBlob: boolean;
   },
 ): ArtifactChange {
-  return { ...content, status: nextStatus(artifact, "finish"), dueAt: null, updatedAt: now() };
+  // One that shares may have left a copy of its own behind: the sweep looks once.
+  const dueAt = content.sharesBlob ? now() : null;
+  return { ...content, status: nextStatus(artifact, "finish"), dueAt, updatedAt: now() };
 }
 
 function duplicateChange({ now, settings }: Context, artifact: Artifact, twin: Artifact): ArtifactChange {
@@ -275,10 +290,11 @@ function duplicateChange({ now, settings }: Context, artifact: Artifact, twin: A
   };
 }
 
-/** One folder per dock and day: easy to find and back up by hand, and never millions of names in one folder. */
+/** One folder per dock and hour: easy to find and back up by hand, and never millions of names in one folder. */
 function storageKey(dockId: string, artifactId: string, createdAt: number): string {
-  const day = new Date(createdAt).toISOString().slice(0, 10);
-  return `docks/${dockId}/artifacts/${day}/${artifactId.slice(artifactId.indexOf("_") + 1).toLowerCase()}`;
+  const [day, hour] = new Date(createdAt).toISOString().split(/[T:]/);
+  const name = artifactId.slice(artifactId.indexOf("_") + 1).toLowerCase();
+  return `docks/${dockId}/artifacts/${day}/${hour}/${name}`;
 }
 
 /** Every fault of a create at once (contract 1A: messages come as an array). */

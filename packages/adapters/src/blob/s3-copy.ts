@@ -4,8 +4,8 @@
  */
 
 import { createHash, randomUUID } from "node:crypto";
-import type { Bucket, ObjectFacts } from "./s3-bucket.ts";
-import { attestedDigest, isMissing, statObject } from "./s3-bucket.ts";
+import type { Bucket, ObjectFacts } from "../s3-bucket.ts";
+import { attestedDigest, isMissing, statObject } from "../s3-bucket.ts";
 import { digestObject } from "./s3-read.ts";
 
 export interface VerifiedCopy {

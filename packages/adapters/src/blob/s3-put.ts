@@ -6,8 +6,8 @@
 import { createHash, randomUUID } from "node:crypto";
 import { DocyardError } from "@docyard/core";
 import { eachChunk } from "./body.ts";
-import type { Bucket } from "./s3-bucket.ts";
-import { statObject } from "./s3-bucket.ts";
+import type { Bucket } from "../s3-bucket.ts";
+import { statObject } from "../s3-bucket.ts";
 
 const MIB = 1024 ** 2;
 /** Most bytes of one object, by S3's rules. */

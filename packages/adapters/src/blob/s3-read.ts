@@ -9,8 +9,8 @@ import type { GetObjectCommandOutput } from "@aws-sdk/client-s3";
 import type { ByteRange } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import { checkRange } from "./body.ts";
-import type { Bucket } from "./s3-bucket.ts";
-import { isMissing, statObject } from "./s3-bucket.ts";
+import type { Bucket } from "../s3-bucket.ts";
+import { isMissing, statObject } from "../s3-bucket.ts";
 
 /** How often a download that broke off is taken up again before a byte must have arrived. */
 const RESUMES_MAX = 4;

@@ -5,7 +5,7 @@
 
 import { DocyardError, type SignedUrl, type SignGetOptions, type SignPutOptions } from "@docyard/core";
 import { contentDisposition, safeContentType } from "./http.ts";
-import type { Bucket } from "./s3-bucket.ts";
+import type { Bucket } from "../s3-bucket.ts";
 import type { S3BlobsOptions } from "./s3.ts";
 
 export interface Presigner {
@@ -40,7 +40,7 @@ interface Request {
 }
 
 export function createPresigner(bucket: Bucket, options: S3BlobsOptions): Presigner {
-  const { signDigest = "header", now = Date.now } = options;
+  const { signDigest = "query", now = Date.now } = options;
   let prepared: Promise<(request: Request) => Promise<{ url: string; expiresAt: number }>> | undefined;
   const sign = async (request: Request): Promise<{ url: string; expiresAt: number }> => {
     prepared ??= prepare(bucket, now);

@@ -7,8 +7,8 @@ import { randomUUID } from "node:crypto";
 import type { S3 } from "@aws-sdk/client-s3";
 import type { BlobStore } from "@docyard/core";
 import { checkKey, keyFault } from "./key.ts";
-import type { Bucket } from "./s3-bucket.ts";
-import { isMissing, openBucket, statObject } from "./s3-bucket.ts";
+import type { Bucket } from "../s3-bucket.ts";
+import { isMissing, openBucket, statObject } from "../s3-bucket.ts";
 import { copyVerified } from "./s3-copy.ts";
 import { putStream } from "./s3-put.ts";
 import { digestObject, readObject } from "./s3-read.ts";
@@ -37,11 +37,12 @@ export interface S3BlobsOptions {
    */
   readonly checksums?: "required" | "supported";
   /**
-   * How a declared SHA-256 binds a presigned upload (lesson R-12). `header` (default): the client sends it in the
-   * returned header, else 403. `query`: it is in the URL; AWS holds uploads to it, many others ignore it. `off`: it is
-   * not bound. The bytes are verified on complete in every case.
+   * How a declared SHA-256 binds a presigned upload (lesson R-12). `query` (default): it is in the URL, so that the
+   * vendors' plain `curl -X PUT` works; AWS holds uploads to it, many others ignore it. `header`: the client sends it in
+   * the returned header, else 403; for clients that are told to. `off`: it is not bound, for servers that refuse the
+   * parameter. The bytes are verified on complete in every case.
    */
-  readonly signDigest?: "header" | "query" | "off";
+  readonly signDigest?: "query" | "header" | "off";
   /** Bytes of each part of an uploaded stream, all but the last alike (lesson R-02). Default 8 MiB, at least 5 MiB. */
   readonly partSize?: number;
   /** Most parts of an upload: 10,000 (default), on some servers 1,000. Parts grow to fit (lesson R-03). */

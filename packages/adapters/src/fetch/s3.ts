@@ -7,8 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { GetObjectCommandOutput } from "@aws-sdk/client-s3";
 import type { OpenOptions, S3Source, SourceBody } from "@docyard/core";
 import { DocyardError, parseS3Path } from "@docyard/core";
-import type { Bucket } from "../blob/s3-bucket.ts";
-import { isMissing, openBucket } from "../blob/s3-bucket.ts";
+import type { Bucket } from "../s3-bucket.ts";
+import { isMissing, openBucket } from "../s3-bucket.ts";
 
 /** How often a download that broke off is taken up again before a byte must have arrived. */
 const RESUMES_MAX = 4;

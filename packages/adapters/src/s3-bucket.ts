@@ -5,8 +5,8 @@
 
 import { randomBytes, randomUUID } from "node:crypto";
 import type { S3, S3ClientConfig } from "@aws-sdk/client-s3";
-import { checkKey } from "./key.ts";
-import type { S3BlobsOptions } from "./s3.ts";
+import { checkKey } from "./blob/key.ts";
+import type { S3BlobsOptions } from "./blob/s3.ts";
 
 export interface Bucket {
   readonly name: string;

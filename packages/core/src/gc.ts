@@ -1,0 +1,72 @@
+/**
+ * Garbage collection: final bytes that no artifact wants. In everyday life the sweep leaves none; what is left is a crash
+ * between two calls of one request, followed by a client that sends other bytes. Walks all blobs, so it is an operator's
+ * call, and safe beside a running server.
+ */
+
+import type { Artifact } from "./artifact.ts";
+import type { Context } from "./context.ts";
+
+export interface GarbageOptions {
+  /** Count only. Default true: what is deleted is gone. */
+  readonly dryRun?: boolean;
+  readonly signal?: AbortSignal;
+  /** Called now and then with what has been seen so far. */
+  readonly onProgress?: (report: GarbageReport) => void;
+}
+
+export interface GarbageReport {
+  /** Blobs seen. */
+  readonly looked: number;
+  /** Blobs that no artifact wants, and their bytes. */
+  readonly garbage: number;
+  readonly bytes: number;
+  /** Blobs of artifacts that the store does not know. Never removed: the store may be an older backup. */
+  readonly strangers: number;
+}
+
+/** Final bytes live below this. */
+const FINAL_PREFIX = "docks/";
+/** Blobs listed at a time, and between two calls of `onProgress`. */
+const BATCH = 1_000;
+
+/** Rejects with the signal's reason when it aborts; what was removed by then stays removed. */
+export async function collectGarbage(
+  context: Context,
+  { dryRun = true, signal, onProgress }: GarbageOptions = {},
+): Promise<GarbageReport> {
+  const { artifacts, blobs } = context;
+  let report: GarbageReport = { looked: 0, garbage: 0, bytes: 0, strangers: 0 };
+  let after = "";
+  for (;;) {
+    signal?.throwIfAborted();
+    const page = await blobs.list(FINAL_PREFIX, { limit: BATCH, after });
+    for (const { key, size } of page) {
+      const id = ownerOf(key);
+      const owner = id === null ? null : await artifacts.get({ id });
+      report = { ...report, looked: report.looked + 1 };
+      if (owner === null) {
+        report = { ...report, strangers: report.strangers + 1 };
+      } else if (hasEnded(context, owner) && !(await artifacts.isBlobInUse(key))) {
+        report = { ...report, garbage: report.garbage + 1, bytes: report.bytes + size };
+        if (!dryRun) await blobs.delete(key);
+      }
+    }
+    onProgress?.(report);
+    if (page.length < BATCH) return report;
+    after = page.at(-1)!.key;
+  }
+}
+
+/** Only a row that has ended for good publishes nothing more: until then any of its copies may be the one. */
+function hasEnded({ now, settings }: Context, { status, updatedAt }: Artifact): boolean {
+  return status !== "created" && status !== "upload_started" && updatedAt + settings.graceMs <= now();
+}
+
+/** The artifact whose `storageKey` a final key begins with, or null for a key that no artifact of ours can have. */
+function ownerOf(key: string): string | null {
+  const [, , kind, ...rest] = key.split("/");
+  if (kind === "uploads") return rest[0] ?? null;
+  const name = /^([0-9a-z]{26})-[0-9a-f]{64}$/.exec(rest.at(-1) ?? "")?.[1];
+  return kind === "artifacts" && name !== undefined ? `art_${name.toUpperCase()}` : null;
+}
