@@ -263,8 +263,31 @@ describe("stopping", () => {
     const silent = connect(server.port, "127.0.0.1");
     await once(silent, "connect");
     expect(await server.stop()).toEqual({ code: 0, signal: null });
+    expect(server.log()).not.toContain("cut off");
     socket.destroy();
     silent.destroy();
+  });
+
+  test("when npm's shell is ended under it, it ends as well", async () => {
+    const shell = spawn("sh", ["-c", `"$0" "$1" --port 0 --json; true`, process.execPath, BIN], {
+      cwd: folder.path,
+      env: { ...process.env, npm_lifecycle_event: "npx" },
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+    });
+    try {
+      const [line] = (await once(shell.stdout.setEncoding("utf8"), "data")) as [string];
+      const { url } = JSON.parse(line) as { url: string };
+      expect((await exchange(`${url}/v1/healthz`)).status).toBe(200);
+      let log = "";
+      shell.stderr.setEncoding("utf8").on("data", (text: string) => (log += text));
+      shell.kill("SIGTERM");
+      // Closed by the server, which has the other ends of these pipes.
+      await once(shell, "close");
+      expect(log).toContain('"msg":"stopped"');
+    } finally {
+      endGroup(shell.pid!);
+    }
   });
 
   test("a reader of stdout that goes away does not take the server with it", async () => {
@@ -278,11 +301,20 @@ describe("stopping", () => {
       const { url } = JSON.parse(line) as { url: string };
       expect((await exchange(`${url}/v1/healthz`)).status).toBe(200);
     } finally {
-      process.kill(-child.pid!, "SIGTERM");
+      endGroup(child.pid!);
       await once(child, "close");
     }
   });
 });
+
+/** Ends what is left of a process group. */
+function endGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGTERM");
+  } catch {
+    // Nothing is.
+  }
+}
 
 /** Resolves when bytes of an upload have reached the blob folder. */
 async function untilReceiving(path: string): Promise<void> {

@@ -254,6 +254,11 @@ export function readConfig(
   return Object.fromEntries(OPTION_NAMES.map((name) => [name, read(name)])) as unknown as Config;
 }
 
+/** Whether npm or npx started this program, through a shell that hands no signal on. */
+export function isRunByNpm(env: Environment = process.env): boolean {
+  return env["npm_lifecycle_event"] !== undefined;
+}
+
 /** Variables that look like ours and are not: a misspelt setting must not pass in silence. */
 export function unknownVariables(env: Environment = process.env): string[] {
   const known = new Set([CONFIG_VARIABLE, ...OPTION_NAMES.map(variableOf)]);

@@ -5,7 +5,7 @@
 
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
 import { collectWhileReceiving } from "./collect.ts";
 import { Failure, reasonOf } from "./failure.ts";
@@ -48,6 +48,7 @@ export async function listen(host: string, port: number, app: Promise<Fetch>): P
   }) as Server;
   continueWhenRead(server);
   collectWhileReceiving(server);
+  const connections = trackConnections(server);
   const opened = once(server, "listening");
   server.listen({ host, port });
   try {
@@ -57,7 +58,7 @@ export async function listen(host: string, port: number, app: Promise<Fetch>): P
   }
   return {
     port: (server.address() as AddressInfo).port,
-    stop: (timeoutMs) => drain(server, timeoutMs),
+    stop: (timeoutMs) => drain(server, connections, timeoutMs),
   };
 }
 
@@ -83,14 +84,40 @@ function continueWhenRead(server: Server): void {
   });
 }
 
-async function drain(server: Server, timeoutMs: number): Promise<number> {
+/** Knows which connections have no request under way: those that wait for a next one, and those that never had one. */
+function trackConnections(server: Server): { closeIdle(): void } {
+  const open = new Map<Socket, number>();
+  server.on("connection", (socket) => {
+    open.set(socket, 0);
+    socket.once("close", () => open.delete(socket));
+  });
+  server.on("request", ({ socket }: IncomingMessage, outgoing: ServerResponse) => {
+    const count = (change: number): void => {
+      const requests = open.get(socket);
+      if (requests !== undefined) open.set(socket, requests + change);
+    };
+    count(1);
+    outgoing.once("close", () => count(-1));
+  });
+  return {
+    closeIdle() {
+      for (const [socket, requests] of open) if (requests === 0) socket.destroySoon();
+    },
+  };
+}
+
+async function drain(
+  server: Server,
+  connections: ReturnType<typeof trackConnections>,
+  timeoutMs: number,
+): Promise<number> {
   const closed = once(server, "close");
   server.close();
-  // Answers that begin from now on tell their client to close; connections already waiting for a next request are idle.
+  // Answers that begin from now on tell their client that this connection ends.
   server.prependListener("request", (_, outgoing: ServerResponse) => {
     outgoing.shouldKeepAlive = false;
   });
-  const sweep = setInterval(() => server.closeIdleConnections(), DRAIN_POLL_MS);
+  const sweep = setInterval(() => connections.closeIdle(), DRAIN_POLL_MS);
   let cutOff = 0;
   const deadline = setTimeout(() => {
     server.getConnections((_, count) => {

@@ -3,8 +3,9 @@
  * What a request does is the server package's; what things are made of is wire.ts's.
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { createApp } from "@docyard/server";
-import { type Config, unknownVariables } from "./config.ts";
+import { type Config, isRunByNpm, unknownVariables } from "./config.ts";
 import { UsageError } from "./failure.ts";
 import { firstRun } from "./documents.ts";
 import { banner, welcome } from "./first-run.ts";
@@ -21,6 +22,8 @@ const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
  * npm and npx hand it on a second time.
  */
 const SAME_SIGNAL_MS = 250;
+/** Milliseconds between two looks at whether npm's shell is still there. */
+const PARENT_POLL_MS = 200;
 /** 128 + SIGINT, as shells count. */
 const EXIT_INTERRUPTED = 130;
 
@@ -114,9 +117,9 @@ async function hello(
   );
 }
 
-/** Resolves to the first signal that asks us to stop; the next one ends the process on the spot. */
-function stopSignal(): Promise<NodeJS.Signals> {
-  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
+/** Resolves to the first thing that asks us to stop; a signal after that ends the process on the spot. */
+function stopSignal(): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
   let firstAt: number | null = null;
   for (const signal of STOP_SIGNALS) {
     process.on(signal, () => {
@@ -125,5 +128,12 @@ function stopSignal(): Promise<NodeJS.Signals> {
       if (performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
     });
   }
+  if (isRunByNpm()) void parentGone().then(() => resolve("npm ended"));
   return promise;
+}
+
+/** npm ends its shell on a signal and the shell tells no one: without this, a server would go on that nobody can find. */
+async function parentGone(): Promise<void> {
+  const { ppid } = process;
+  while (process.ppid === ppid) await sleep(PARENT_POLL_MS, undefined, { ref: false });
 }
