@@ -24,6 +24,16 @@ export interface PostgresStoreOptions {
   readonly connectTimeoutMs?: number;
   /** How long a statement may run, in milliseconds. Default 30,000. */
   readonly statementTimeoutMs?: number;
+  /**
+   * After how long the server ends a transaction whose process hangs between two statements, in milliseconds: its locks
+   * hold up every other replica. Default 30,000.
+   */
+  readonly idleTransactionTimeoutMs?: number;
+  /**
+   * How long a call goes on trying while the server is out of reach, in milliseconds. Default 3,000: a restart of the
+   * server is over by then, and no request notices.
+   */
+  readonly patienceMs?: number;
   /** Whether statements are prepared by name. Switch it off behind a pooler that cannot. Default true. */
   readonly prepare?: boolean;
   /** Told of connections that broke while idle; nothing needs doing, the pool makes new ones. */
@@ -33,7 +43,15 @@ export interface PostgresStoreOptions {
 const CONNECTIONS_MAX = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
-/** A transaction whose process hangs between two statements gives up its locks after so long. */
+/** How long a call waits beyond the server's own limit before it takes the server for hung, in milliseconds. */
+const ANSWER_SLACK_MS = 5_000;
+const PATIENCE_MS = 3_000;
+/** Pause between two tries to reach a server, in milliseconds. */
+const RECONNECT_DELAY_MS = 100;
+/** A peer that vanished without a word is asked for a sign of life after so long, in milliseconds. */
+const KEEP_ALIVE_MS = 10_000;
+/** How long closing waits for the server to say goodbye, in milliseconds. */
+const CLOSE_TIMEOUT_MS = 3_000;
 const IDLE_TRANSACTION_TIMEOUT_MS = 30_000;
 /** How often a transaction that the server refused for another's sake is tried in all. */
 const ATTEMPTS_MAX = 5;
@@ -45,6 +63,25 @@ const MIGRATION_TIMEOUT_MS = 60 * 60_000;
 
 /** The server undid the transaction so that another could go on: the same again may succeed. */
 const TRANSIENT = new Set(["40001", "40P01"]);
+/**
+ * The server is gone, going, or not there yet; whatever was not committed never happened. Beside these, all of class 08
+ * and the client library's own errors, which have no code.
+ */
+const OUT_OF_REACH = new Set([
+  "57P01",
+  "57P02",
+  "57P03",
+  "53300",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "ECONNABORTED",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+]);
 const UNIQUE_VIOLATION = "23505";
 const UNDEFINED_TABLE = "42P01";
 const INT8 = 20;
@@ -54,13 +91,9 @@ const INT8 = 20;
  * @throws Error with one line that says what to do, never with the URL, which holds a password.
  */
 export async function postgresStore(options: PostgresStoreOptions): Promise<Store> {
+  await migrate(options);
   const pool = createPool(options);
-  try {
-    await migrateNow(pool);
-  } catch (error) {
-    await pool.end();
-    throw described(error);
-  }
+  const { patienceMs = PATIENCE_MS } = options;
   let closing: Promise<void> | null = null;
   const requireOpen = (): void => {
     if (closing !== null) throw new Error("the store is closed");
@@ -69,14 +102,16 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
   return sqlStore(postgresDialect, {
     async read(operation) {
       requireOpen();
-      const single = await readOnce(pool, operation);
-      if (single !== null) return single.value;
-      return transaction(pool, "begin isolation level repeatable read, read only", operation);
+      return patiently(patienceMs, async () => {
+        const single = await readOnce(pool, operation);
+        if (single !== null) return single.value;
+        return transaction(pool, "begin isolation level repeatable read, read only", operation);
+      });
     },
     async write(operation, taken) {
       requireOpen();
       try {
-        return await transaction(pool, "begin", operation);
+        return await patiently(patienceMs, () => transaction(pool, "begin", operation));
       } catch (error) {
         if (codeOf(error) !== UNIQUE_VIOLATION) throw error;
         throw new DocyardError("already_exists", taken, { cause: error });
@@ -88,7 +123,7 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
       if (version > SCHEMA_VERSION) throw new NewerSchemaError(version);
     },
     close() {
-      closing ??= pool.end();
+      closing ??= end(pool);
       return closing;
     },
   });
@@ -96,32 +131,45 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
 
 /** Brings the schema of a database up to date, and says from which version to which. */
 export async function migrate(options: PostgresStoreOptions): Promise<Migrated> {
-  const pool = createPool(options);
+  const pool = createPool({ ...options, connectionsMax: 1, statementTimeoutMs: MIGRATION_TIMEOUT_MS });
   try {
     return await migrateNow(pool);
   } catch (error) {
     throw described(error);
   } finally {
-    await pool.end();
+    await end(pool);
   }
 }
 
+/** The server may hang, and a stop must not: what it does not answer in time ends with the process. */
+async function end(pool: Pool): Promise<void> {
+  const giveUp = new AbortController();
+  const late = sleep(CLOSE_TIMEOUT_MS, undefined, { signal: giveUp.signal }).catch(() => {});
+  await Promise.race([pool.end(), late]);
+  giveUp.abort();
+}
+
 function createPool(options: PostgresStoreOptions): Pool {
-  const { prepare = true, onConnectionError } = options;
+  const { prepare = true, onConnectionError, statementTimeoutMs = STATEMENT_TIMEOUT_MS } = options;
   const pool = new PgPool({
     connectionString: options.url,
     max: options.connectionsMax ?? CONNECTIONS_MAX,
     connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-    idle_in_transaction_session_timeout: IDLE_TRANSACTION_TIMEOUT_MS,
-    statement_timeout: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
+    idle_in_transaction_session_timeout: options.idleTransactionTimeoutMs ?? IDLE_TRANSACTION_TIMEOUT_MS,
+    statement_timeout: statementTimeoutMs,
+    // The server's own limit is no help where the server, or the way to it, hangs.
+    query_timeout: statementTimeoutMs + ANSWER_SLACK_MS,
     application_name: "docyard",
     keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     // A commit is on the server's disk before it is acknowledged, whatever its configuration says.
     options: "-c synchronous_commit=on -c default_transaction_isolation=read\\ committed",
     types: { getTypeParser: numbers },
   });
-  // Without a listener a server that goes away would end this process.
+  // Without a listener a server that goes away would end this process. The pool listens to idle connections only; one
+  // that breaks while a transaction has it tells the transaction as well.
   pool.on("error", (error) => onConnectionError?.(error));
+  pool.on("connect", (client) => client.on("error", () => {}));
   return Object.assign(pool, { execute: executor(prepare) });
 }
 
@@ -168,32 +216,71 @@ async function readOnce<T>(pool: Pool, operation: () => Sql<T>): Promise<{ reado
   return next.done === true ? { value: next.value } : null;
 }
 
+/** The commit was sent and its answer never came: it may or may not have happened, so nothing may be repeated. */
+class CommitUnknown extends Error {
+  override readonly name = "CommitUnknown";
+}
+
 /** Runs an operation in a transaction, again where the server undid it for another's sake. */
 async function transaction<T>(pool: Pool, begin: string, operation: () => Sql<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     const client = await pool.connect();
     let broken: Error | undefined;
+    let isCommitting = false;
     try {
       await client.query(begin);
-      try {
-        const value = await drive(operation(), (query) => pool.execute(client, query));
-        await client.query("commit");
-        return value;
-      } catch (error) {
-        await client.query("rollback").catch((failure: Error) => {
-          broken = failure;
-        });
+      const value = await drive(operation(), (query) => pool.execute(client, query));
+      isCommitting = true;
+      await client.query("commit");
+      return value;
+    } catch (error) {
+      if (isOutOfReach(error)) {
+        // Thrown away: the server undoes what was begun when the connection ends.
+        broken = error as Error;
+        if (isCommitting) throw new CommitUnknown("no answer to a commit", { cause: error });
         throw error;
       }
-    } catch (error) {
+      await client.query("rollback").catch((failure: Error) => {
+        broken = failure;
+      });
       if (!TRANSIENT.has(codeOf(error)) || attempt >= ATTEMPTS_MAX) throw error;
     } finally {
-      // A connection that could not even roll back is not used again.
       client.release(broken);
     }
     await sleep(RETRY_DELAY_MS * attempt * (1 + Math.random()));
   }
 }
+
+/**
+ * Does the work again while the server is out of reach and there is time; never after a commit whose outcome is unknown.
+ * @throws DocyardError `upstream_failed` when there is no more time: worth a retry of the caller's.
+ */
+async function patiently<T>(patienceMs: number, work: () => Promise<T>): Promise<T> {
+  for (const start = performance.now(); ; await sleep(RECONNECT_DELAY_MS)) {
+    try {
+      return await work();
+    } catch (error) {
+      const isUnknown = error instanceof CommitUnknown;
+      if (!isUnknown && !isOutOfReach(error)) throw error;
+      if (isUnknown || performance.now() - start >= patienceMs) {
+        throw new DocyardError("upstream_failed", "The database is out of reach: try again", {
+          cause: error,
+        });
+      }
+    }
+  }
+}
+
+/** Whether the connection failed, rather than what was asked over it. */
+function isOutOfReach(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code.startsWith("08") || OUT_OF_REACH.has(code)) return true;
+  return code === "" && error instanceof Error && CONNECTION_MESSAGE.test(error.message);
+}
+
+/** The client library's errors about connections have no code. */
+const CONNECTION_MESSAGE =
+  /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Query read timeout)/;
 
 async function drive<T>(
   operation: Sql<T>,
@@ -209,7 +296,6 @@ async function migrateNow(pool: Pool): Promise<Migrated> {
   if (from === SCHEMA_VERSION) return { from, to: from };
   if (from > SCHEMA_VERSION) throw new NewerSchemaError(from);
   return transaction(pool, "begin", function* (): Sql<Migrated> {
-    yield { sql: `set local statement_timeout = ${MIGRATION_TIMEOUT_MS}`, parameters: [] };
     yield { sql: `select pg_advisory_xact_lock(${MIGRATION_LOCK})`, parameters: [] };
     return yield* migrateSql(postgresDialect, Date.now());
   });
