@@ -211,7 +211,7 @@ export function machineCases(name: string, open: () => Promise<Target>): void {
           },
           body: `{"uploadId": "${created.uploadId}", "s3Key": "${created.storageKey}"}`,
         });
-        expect(response.status).toBe(200);
+        expect(response.status).toBe(target.verifiesLater === true ? 202 : 200);
       });
 
       test("30. complete without a token is 401", async () => {
@@ -238,15 +238,33 @@ export function machineCases(name: string, open: () => Promise<Target>): void {
 
       test("33. other bytes than declared are refused and not listed; the right ones may follow", async () => {
         const bytes = someBytes();
-        const { body } = await world.w.create({ filename: "a", hash: sha256(bytes) });
+        const declared = { filename: "a", hash: sha256(bytes) };
+        const { body } = await world.w.create(declared);
         const put = await world.w.put(body.uploadUrl, someBytes());
         const completed = await world.w.complete({ uploadId: body.uploadId });
-        expect([put.status < 300, completed.status]).toEqual(put.status < 300 ? [true, 422] : [false, 409]);
+        // A worker that finds them out ends the upload: its client has had its answer.
+        const refused = target.verifiesLater === true ? 409 : 422;
+        expect([put.status < 300, completed.status]).toEqual(
+          put.status < 300 ? [true, refused] : [false, 409],
+        );
         expect(completed.body).toHaveProperty("statusCode", completed.status);
         expect(await total()).toBe(0);
-        expect((await world.w.put(body.uploadUrl, bytes)).status).toBe(200);
-        expect((await world.w.complete({ uploadId: body.uploadId })).status).toBe(200);
+        const again =
+          put.status < 300 && target.verifiesLater === true ? (await world.w.create(declared)).body : body;
+        expect((await world.w.put(again.uploadUrl, bytes)).status).toBe(200);
+        expect((await world.w.complete({ uploadId: again.uploadId })).status).toBe(200);
         expect(await total()).toBe(1);
+      });
+
+      test("33a. the documented flow: a declared hash, then a plain PUT without further headers", async () => {
+        const bytes = someBytes();
+        const { body } = await world.w.create({ filename: "a.pdf", hash: sha256(bytes), size: bytes.length });
+        expect((await world.w.put(body.uploadUrl, bytes, {})).status).toBe(200);
+        const completed = await world.w.complete({ uploadId: body.uploadId, s3Key: body.storageKey });
+        expect(completed).toMatchObject({
+          status: 200,
+          body: { id: body.id, hash: `sha256:${sha256(bytes)}` },
+        });
       });
 
       test("34. a tampered signature is refused", async () => {
@@ -459,7 +477,7 @@ export function machineCases(name: string, open: () => Promise<Target>): void {
         expect((await world.org.list()).status).toBe(200);
       });
 
-      test("61. the 1001st download within the hour is 429", async () => {
+      test("61. the 1001st download within the hour is 429, where docyard hands them out", async () => {
         await world.w.upload(someBytes());
         const url = (await world.r.list()).body.data[0]?.downloadUrl ?? "";
         const statuses = new Set<number>();
@@ -469,6 +487,10 @@ export function machineCases(name: string, open: () => Promise<Target>): void {
           statuses.add(response.status);
         }
         expect([...statuses]).toEqual([200]);
+        if (target.servesBlobs === false) {
+          expect((await target.fetch(url)).status).toBe(200);
+          return;
+        }
         const { status, headers, body } = await answer<ErrorJson>(target.fetch(url));
         expect(status).toBe(429);
         expect(body).toMatchObject({ statusCode: 429 });

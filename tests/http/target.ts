@@ -11,6 +11,13 @@ export interface Target {
   readonly operator: Operator;
   /** The largest artifact, in bytes. */
   readonly sizeMax: number;
+  /**
+   * Whether a worker verifies uploads after `complete` has answered 202, as on a bucket that cannot attest a digest.
+   * Clients repeat `complete` until it says more.
+   */
+  readonly verifiesLater?: boolean;
+  /** False where bytes are handed out by someone else, so that nobody counts downloads. Default true. */
+  readonly servesBlobs?: boolean;
   /** The server's clock, where a test may turn it. */
   readonly clock?: Clock;
   close(): Promise<void>;
@@ -49,6 +56,10 @@ export function manualClock(start: number = Date.UTC(2026, 2, 1, 12)): Clock {
     },
   };
 }
+
+/** How long a worker may take for a small upload on a busy machine. */
+const SETTLED_WITHIN_MS = 30_000;
+const SETTLE_POLL_MS = 10;
 
 export const READ = "artifacts:read";
 export const WRITE = "artifacts:write";
@@ -139,6 +150,7 @@ export interface DockClient {
   readonly token: string;
   create(body: object): Promise<Answer<ArtifactJson>>;
   put(uploadUrl: string, bytes: Uint8Array, headers?: Record<string, string>): Promise<Response>;
+  /** Repeated while the answer is that a worker is still at it. */
   complete(body: object): Promise<Answer<ArtifactJson>>;
   list(query?: string): Promise<Answer<ListJson>>;
   /** Create, PUT, complete; throws where one of them fails. Resolves to what complete said. */
@@ -162,7 +174,15 @@ export function dockClient(target: Target, dockId: string, token: string): DockC
     create: (body) => post(path, body),
     put: (uploadUrl, bytes, headers = { "Content-Type": "application/pdf" }) =>
       target.fetch(uploadUrl, { method: "PUT", headers, body: new Uint8Array(bytes) }),
-    complete: (body) => post(`${path}/upload/complete`, body),
+    async complete(body) {
+      const deadline = Date.now() + SETTLED_WITHIN_MS;
+      for (;;) {
+        const completed = await post<ArtifactJson>(`${path}/upload/complete`, body);
+        if (completed.status !== 202 || target.verifiesLater !== true || Date.now() > deadline)
+          return completed;
+        await new Promise((resolve) => setTimeout(resolve, SETTLE_POLL_MS));
+      }
+    },
     list: (query = "") => answer(target.fetch(path + query, { headers: authorization })),
     async upload(bytes, create = { filename: "a.pdf" }) {
       const created = await client.create(create);
