@@ -68,7 +68,7 @@ export async function startFleet({ replicas, args, env = {} }: FleetOptions): Pr
     },
     async close() {
       await balancer.close();
-      await Promise.all(servers.map((server) => server?.stop()));
+      for (const server of servers) await server?.stop();
       await folder.remove();
     },
   };
