@@ -42,7 +42,7 @@ for (const combination of COMBINATIONS) {
 async function open({ db, blob, queue, replicas }: Combination): Promise<Target> {
   const cleanups: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
-    for (const cleanup of cleanups.reverse()) await cleanup();
+    for (const cleanup of cleanups.toReversed()) await cleanup();
   };
   try {
     const args: string[] = [];

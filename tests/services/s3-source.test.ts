@@ -56,14 +56,14 @@ test("an object comes whole, with its size and type", async () => {
 
 describe("refused for good, without a secret in the words", () => {
   test.each([
-    ["a missing object", () => [path("nothing"), credentials()], /no such object/],
-    ["a missing bucket", () => ["s3://no-such-bucket-here/x", credentials()], /no such bucket|refused/],
-    ["a wrong secret", () => [path(NAME), credentials({ secretAccessKey: "wrong" })], /credentials.*refused/],
-    ["an unknown key id", () => [path(NAME), credentials({ accessKeyId: "nobody" })], /credentials.*refused/],
-    ["no path at all", () => ["http://x/y", credentials()], /not s3:/],
-    ["unreadable credentials", () => [path(NAME), "{secret-text"], /cannot be read/],
-  ] as const)("%s", async (_what, args, words) => {
-    const [s3Path, secret] = args();
+    ["a missing object", () => ({ at: path("nothing") }), /no such object/],
+    ["a missing bucket", () => ({ at: "s3://no-such-bucket-here/x" }), /no such bucket|refused/],
+    ["a wrong secret", () => ({ by: credentials({ secretAccessKey: "wrong" }) }), /credentials.*refused/],
+    ["an unknown key id", () => ({ by: credentials({ accessKeyId: "nobody" }) }), /credentials.*refused/],
+    ["no path at all", () => ({ at: "http://x/y" }), /not s3:/],
+    ["unreadable credentials", () => ({ by: "{secret-text" }), /cannot be read/],
+  ] as [string, () => { at?: string; by?: string }, RegExp][])("%s", async (_what, given, words) => {
+    const { at: s3Path = path(NAME), by: secret = credentials() } = given();
     const error: unknown = await source.open(s3Path, secret, { sizeMax: 1e9 }).catch((e: unknown) => e);
     expect(isDocyardError(error, "source_failed")).toBe(true);
     const { message } = error as Error;
