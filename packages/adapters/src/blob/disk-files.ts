@@ -55,7 +55,10 @@ export interface BlobFiles {
   ): Promise<Staged>;
   /** Stages what a key holds now without touching its bytes, so that nothing sent to it later matters; null if gone. */
   pin(key: string, signal: AbortSignal): Promise<Staged | null>;
-  /** Gives staged bytes their name, or takes them away if that fails. The name is durable after `sync`. */
+  /**
+   * Gives staged bytes their name, or takes them away if that fails. The name is durable after `sync`. What was pinned
+   * is to be discarded afterwards: renaming a file onto another name of itself does nothing, and leaves both.
+   */
   publish(key: string, staged: Staged): Promise<void>;
   discard(staged: Staged): Promise<void>;
   /** Resolves when the names made and removed beside this key are durable. */
@@ -110,12 +113,17 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
    */
   const name = async (path: string, { data, sidecar }: Staged): Promise<void> => {
     await directories.ensure(dirname(path));
-    if (sidecar !== null) await io.rename(sidecar, path + SIDECAR_SUFFIX);
+    if (sidecar === null) {
+      // What lay here before may have been larger. Should only this succeed, the old blob gets a new sidecar when read.
+      await both(io.rename(data, path), unlessMissing(io.unlink(path + SIDECAR_SUFFIX)));
+      return;
+    }
+    await io.rename(sidecar, path + SIDECAR_SUFFIX);
     try {
       await io.rename(data, path);
     } catch (error) {
       // Old bytes whose own sidecar is gone are read once and get a new one; a stray one would help nobody.
-      if (sidecar !== null) await drop(path + SIDECAR_SUFFIX);
+      await drop(path + SIDECAR_SUFFIX);
       throw error;
     }
   };
@@ -135,12 +143,6 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
         throw error;
       }
       digests.set(path, staged.sums);
-      await Promise.all([
-        // Renaming a file onto another name of itself does nothing, and leaves both.
-        drop(staged.data),
-        // What lay here before may have been larger.
-        staged.sidecar === null ? unlessMissing(io.unlink(path + SIDECAR_SUFFIX)) : undefined,
-      ]);
     });
   };
 
@@ -309,6 +311,12 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
       });
     },
   };
+}
+
+/** Waits for both, however they end: what they work on must not be touched before. Rejects as the first does, or else the second. */
+async function both(first: Promise<unknown>, second: Promise<unknown>): Promise<void> {
+  const outcomes = await Promise.allSettled([first, second]);
+  for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
 }
 
 /** Digests of files this process has seen whole, as long as the file is the same. */

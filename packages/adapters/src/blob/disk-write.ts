@@ -54,8 +54,8 @@ export async function writeBlobFile(
       writers--;
       await writer.settle();
     }
-    await handle.datasync();
-    return { ...sums.finish(), file: fingerprintOf(await handle.stat({ bigint: true })) };
+    const [stats] = await Promise.all([handle.stat({ bigint: true }), handle.datasync()]);
+    return { ...sums.finish(), file: fingerprintOf(stats) };
   });
 }
 

@@ -62,7 +62,8 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
     throw new TypeError(`the secret of blob URLs needs at least ${SECRET_BYTES_MIN} bytes`);
   }
   const secretKey = createSecretKey(secret);
-  const base = (): string => (typeof baseUrl === "function" ? baseUrl() : baseUrl).replace(/\/+$/, "");
+  const fixed = typeof baseUrl === "function" ? null : trimmed(baseUrl);
+  const base = (): string => fixed ?? trimmed((baseUrl as () => string)());
 
   const mac = (method: MethodClass, key: string, query: string) =>
     createHmac("sha256", secretKey).update(`docyard blob url 1\n${method}\n${key}\n${query}`);
@@ -134,6 +135,10 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
   };
 }
 
+function trimmed(url: string): string {
+  return url.replace(/\/+$/, "");
+}
+
 /** `a=1&b=2` in the order of the table. Lone surrogates, which no URL can carry, become U+FFFD before signing. */
 function canonical(method: MethodClass, values: Readonly<Record<string, string>>): string {
   let text = "";
@@ -145,6 +150,7 @@ function canonical(method: MethodClass, values: Readonly<Record<string, string>>
 
 /** Also what `encodeURIComponent` leaves, but URL parsers rewrite and mail programs take for the end of a link. */
 function encodeValue(value: string): string {
+  if (/^[A-Za-z0-9_.~-]*$/.test(value)) return value;
   return encodeURIComponent(value.toWellFormed()).replace(
     /[!'()*]/g,
     (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
