@@ -5,7 +5,7 @@
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -26,14 +26,34 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
-/** Brings `dist` up to date, as the executable needs it; nothing to do takes a moment. */
+/** Brings `dist` and the bundle up to date, as `npm run build` does; nothing to do takes a moment. */
 export async function build(): Promise<void> {
-  await execFileAsync(process.execPath, [join(ROOT, "node_modules/typescript/bin/tsc"), "-b"], {
+  await script("node_modules/typescript/bin/tsc", "-b");
+  const bundle = await modifiedAt("packages/cli/dist/bundle/main.js");
+  const builds = await Promise.all(
+    ["core", "adapters", "server", "cli"].map((name) => modifiedAt(`packages/${name}/dist/.tsbuildinfo`)),
+  );
+  if (bundle < Math.max(...builds, await modifiedAt("packages/cli/bundle.mjs"))) {
+    await script("packages/cli/bundle.mjs");
+  }
+}
+
+async function script(path: string, ...args: readonly string[]): Promise<void> {
+  await execFileAsync(process.execPath, [join(ROOT, path), ...args], {
     cwd: ROOT,
     timeout: BUILD_TIMEOUT_MS,
-  }).catch((error: { stdout?: string }) => {
-    throw new Error(`the executable cannot be built:\n${error.stdout ?? ""}`, { cause: error });
+  }).catch((error: { stdout?: string; stderr?: string }) => {
+    throw new Error(`the executable cannot be built:\n${error.stdout ?? ""}${error.stderr ?? ""}`, {
+      cause: error,
+    });
   });
+}
+
+async function modifiedAt(path: string): Promise<number> {
+  return stat(join(ROOT, path)).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => Number.NEGATIVE_INFINITY,
+  );
 }
 
 /** A new folder under the system's temporary one. */

@@ -2,10 +2,10 @@
 // better-sqlite3 needs Node-API 10: an older Node would die at the first query without a word. So an older one looks for
 // the Node that is installed beside this program, and hands over to it; signals and the exit code pass through.
 import { spawn } from "node:child_process";
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const NODE_API_MIN = 10;
 const here = dirname(realpathSync(fileURLToPath(import.meta.url)));
@@ -22,14 +22,24 @@ if (isNewEnough) {
 }
 
 async function runHere() {
-  const entry = new URL("../dist/main.js", import.meta.url);
-  if (!existsSync(entry)) {
+  const built = join(here, "../dist/main.js");
+  if (!existsSync(built)) {
     console.error("docyard-server: not built yet; run `npm run build` at the root of the workspace.");
     process.exitCode = 1;
     return;
   }
-  const { main } = await import(entry.href);
+  const bundle = join(here, "../dist/bundle/main.js");
+  const { main } = await import(pathToFileURL(isFresh(bundle) ? bundle : built).href);
   await main(process.argv.slice(2));
+}
+
+/** The bundle starts in half the time, and is used unless a package has been built again since it was made. */
+function isFresh(bundle) {
+  const madeAt = statSync(bundle, { throwIfNoEntry: false })?.mtimeMs ?? Number.NEGATIVE_INFINITY;
+  return ["core", "adapters", "server", "cli"].every((name) => {
+    const build = statSync(join(here, `../../${name}/dist/.tsbuildinfo`), { throwIfNoEntry: false });
+    return madeAt >= (build?.mtimeMs ?? 0);
+  });
 }
 
 /** The workspace installs Node as a package: in the `node_modules` of a folder above this file, or none. */
