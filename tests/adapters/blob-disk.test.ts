@@ -5,6 +5,7 @@ import {
   copyFile,
   mkdir,
   open,
+  readdir,
   readFile,
   rename,
   rm,
@@ -523,6 +524,27 @@ describe("opening", () => {
     const later = await openDisk({ root, now: () => Date.now() + 25 * 3_600_000 });
     expect(await filesBelow(root)).toEqual([]);
     await later.blobs.close();
+  });
+
+  test("folders go with their last blob, and come back while others put and delete in them", async () => {
+    const { blobs, root } = await disk();
+    const folders = async (): Promise<string[]> =>
+      (await readdir(root, { recursive: true, withFileTypes: true }))
+        .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
+        .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1))
+        .toSorted();
+    const key = (i: number): string => `docks/d/a/${i % 3}/${i}`;
+    await Promise.all(
+      Array.from({ length: 60 }, async (_, i) => {
+        await put(blobs, key(i), bytesOfSize(10));
+        if (i !== 7) await blobs.delete(key(i));
+      }),
+    );
+    expect(await folders()).toEqual(["docks", "docks/d", "docks/d/a", "docks/d/a/1"]);
+    await blobs.delete(key(7));
+    expect(await folders()).toEqual(["docks"]);
+    await put(blobs, key(7), bytesOfSize(10));
+    expect(await blobs.stat(key(7))).not.toBeNull();
   });
 
   test("a folder removed under the running store is made again", async () => {

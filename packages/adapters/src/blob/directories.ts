@@ -15,6 +15,8 @@ export interface Directories {
   ensure(directory: string): Promise<void>;
   /** Somebody removed it behind our back: the next `ensure` makes it again. */
   forget(directory: string): void;
+  /** Removes this directory if it is empty, then the one above it, and so on, but none right below the root. Never rejects. */
+  prune(directory: string): Promise<void>;
   /** Resolves when every change made to this directory before the call is durable. */
   sync(directory: string): Promise<void>;
 }
@@ -95,8 +97,21 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     return made;
   };
 
+  const prune = async (directory: string): Promise<void> => {
+    for (let path = directory; dirname(path).length > root.length; path = dirname(path)) {
+      try {
+        await io.rmdir(path);
+      } catch {
+        // Not empty, as a rule; and an empty directory that stays does no harm.
+        return;
+      }
+      known.delete(path);
+    }
+  };
+
   return {
     ensure,
+    prune,
     sync,
     forget(directory) {
       for (let path = directory; path.length > root.length; path = dirname(path)) known.delete(path);

@@ -294,7 +294,10 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
           await unlessMissing(io.unlink(path + SIDECAR_SUFFIX).then(() => true)),
           await unlessMissing(io.unlink(path).then(() => true)),
         ];
-        if (gone.includes(true)) await directories.sync(dirname(path));
+        if (!gone.includes(true)) return;
+        // Another delete may have found the directory empty and removed it.
+        await unlessMissing(directories.sync(dirname(path)));
+        await directories.prune(dirname(path));
       });
     },
 

@@ -8,7 +8,7 @@ import { constants } from "node:fs";
 
 export type DiskIo = Pick<
   typeof fs,
-  "copyFile" | "link" | "lstat" | "mkdir" | "open" | "readdir" | "readFile" | "rename" | "unlink"
+  "copyFile" | "link" | "lstat" | "mkdir" | "open" | "readdir" | "readFile" | "rename" | "rmdir" | "unlink"
 >;
 
 export const nodeDiskIo: DiskIo = fs;
