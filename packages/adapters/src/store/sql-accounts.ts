@@ -8,7 +8,7 @@ import { handleOf } from "@docyard/core";
 import { changed, organizationOf } from "./account.ts";
 import type { AccountTable } from "./schema.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, first, statement } from "./sql.ts";
+import { all, first, statement, text } from "./sql.ts";
 
 /** The port's methods as operations; each must run within one transaction. */
 export interface AccountSql {
@@ -47,12 +47,12 @@ export function accountSql({ db, lock }: Dialect): AccountSql {
     bodies.where("kind", "=", p.kind).where("handle", "=", p.handle),
   );
   const everyOne = statement((p: { kind: string }) =>
-    bodies.where("kind", "=", p.kind).orderBy("created_at").orderBy("id"),
+    bodies.where("kind", "=", text(p.kind)).orderBy("created_at").orderBy("id"),
   );
   const everyOneOf = statement((p: { kind: string; organizationId: string }) =>
     bodies
-      .where("kind", "=", p.kind)
-      .where("organization_id", "=", p.organizationId)
+      .where("kind", "=", text(p.kind))
+      .where("organization_id", "=", text(p.organizationId))
       .orderBy("created_at")
       .orderBy("id"),
   );
@@ -71,7 +71,7 @@ export function accountSql({ db, lock }: Dialect): AccountSql {
 
   return {
     *insert(records) {
-      for (const record of records) yield* all(added(toRow(record)));
+      for (const record of records) yield added(toRow(record));
     },
     *find<K extends AccountKind>(kind: K, by: { readonly id: string } | { readonly handle: string }) {
       const row = yield* first(
@@ -87,7 +87,7 @@ export function accountSql({ db, lock }: Dialect): AccountSql {
       const row = yield* first(locked({ kind, id }));
       if (row === undefined) return null;
       const record = changed(fromBody<K>(row.body), change);
-      yield* all(replaced(toRow(record)));
+      yield replaced(toRow(record));
       return record;
     },
   };

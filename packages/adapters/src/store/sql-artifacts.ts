@@ -14,13 +14,13 @@ import type {
   NewEvent,
 } from "@docyard/core";
 import { sql } from "kysely";
-import { parseStored } from "./json.ts";
-import type { ArtifactRow, EventTable, NewArtifactRow } from "./schema.ts";
+import type { ArtifactRow, NewArtifactRow } from "./schema.ts";
 import { ARTIFACT_COLUMNS, CHANGEABLE, fromRow, toRow } from "./schema.ts";
+import { eventSql } from "./sql-events.ts";
 import { findSql } from "./sql-find.ts";
 import { listingsSql } from "./sql-listing.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, first, statement, statements } from "./sql.ts";
+import { all, first, integer, statement, statements, text } from "./sql.ts";
 
 /** The port's methods as operations; each must run within one transaction. */
 export interface ArtifactSql {
@@ -39,33 +39,14 @@ type UpdateValues = Partial<NewArtifactRow> & { n: number; version: number };
 export function artifactSql(dialect: Dialect): ArtifactSql {
   const { db, lock } = dialect;
   const listings = listingsSql(dialect);
+  const events = eventSql(dialect);
 
   const insertRow = statement((p: NewArtifactRow) => {
     const values = Object.fromEntries(ARTIFACT_COLUMNS.map((column) => [column, p[column]]));
-    return db
-      .insertInto("artifact")
-      .values(values as unknown as NewArtifactRow)
-      .returning("n");
+    return db.insertInto("artifact").values(values as unknown as NewArtifactRow);
   });
-  const nextSeq = statement((p: { dockId: string }) =>
-    db
-      .insertInto("dock_log")
-      .values({ dock_id: p.dockId, seq: 1 })
-      .onConflict((conflict) =>
-        conflict.column("dock_id").doUpdateSet({ seq: sql<number>`dock_log.seq + 1` }),
-      )
-      .returning("seq"),
-  );
-  const insertEvent = statement((p: EventTable) =>
-    db.insertInto("event").values({
-      dock_id: p.dock_id,
-      seq: p.seq,
-      artifact_id: p.artifact_id,
-      type: p.type,
-      at: p.at,
-      by: p.by,
-      data: p.data,
-    }),
+  const numberOf = statement((p: { id: string }) =>
+    db.selectFrom("artifact").select("n").where("id", "=", p.id),
   );
   const byId = statement((p: { id: string }) => db.selectFrom("artifact").selectAll().where("id", "=", p.id));
   const byUploadId = statement((p: { uploadId: string }) =>
@@ -79,33 +60,34 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
     db
       .selectFrom("artifact")
       .selectAll()
-      .where("dock_id", "=", p.dockId)
-      .where("digest", "=", p.digest)
-      // Written out, not bound: this is how the partial indexes are recognised.
+      .where("dock_id", "=", text(p.dockId))
+      .where("digest", "=", text(p.digest))
+      // Written out, not bound, like all that the partial indexes are about: this is how they are recognised.
       .where(sql<boolean>`status = 'upload_completed'`);
   const holder = statement((p: { dockId: string; digest: string }) =>
     digestColumns(p).where(sql<boolean>`shares_blob = 0`),
   );
-  const sharer = statement((p: { dockId: string; digest: string; face: Face }) =>
-    digestColumns(p)
-      .where(sql<boolean>`shares_blob = 1`)
-      .where("face", "=", p.face)
-      .orderBy("n")
-      .limit(1),
-  );
-  const anySharer = statement((p: { dockId: string; digest: string }) =>
+  const anySharer = (p: { dockId: string; digest: string }) =>
     digestColumns(p)
       .where(sql<boolean>`shares_blob = 1`)
       .orderBy("n")
-      .limit(1),
-  );
+      .limit(sql.lit(1));
+  const sharer = statement(anySharer);
+  const faceSharer = {
+    machine: statement((p: { dockId: string; digest: string }) =>
+      anySharer(p).where(sql<boolean>`face = 'machine'`),
+    ),
+    studio: statement((p: { dockId: string; digest: string }) =>
+      anySharer(p).where(sql<boolean>`face = 'studio'`),
+    ),
+  };
   const blobUser = statement((p: { blobKey: string }) =>
     db
       .selectFrom("artifact")
       .select("n")
       .where("blob_key", "=", p.blobKey)
       .where(sql<boolean>`status = 'upload_completed'`)
-      .limit(1),
+      .limit(sql.lit(1)),
   );
   const dueRows = statement((p: { now: number; limit: number }) =>
     db
@@ -115,41 +97,17 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       .where("due_at", "is not", null)
       .orderBy("due_at")
       .orderBy("id")
-      .limit(p.limit),
+      .limit(integer(p.limit)),
   );
-  const eventRows = statement((p: { dockId: string; after: number; limit: number }) =>
-    db
-      .selectFrom("event")
-      .selectAll()
-      .where("dock_id", "=", p.dockId)
-      .where("seq", ">", p.after)
-      .orderBy("seq")
-      .limit(p.limit),
-  );
-
-  /** The dock's counter stays locked until the commit: that is what keeps numbers without gaps and in order. */
-  function* log(dockId: string, artifactId: string, event: NewEvent): Sql<number> {
-    const { seq } = (yield* first(nextSeq({ dockId })))!;
-    yield* all(
-      insertEvent({
-        dock_id: dockId,
-        seq,
-        artifact_id: artifactId,
-        type: event.type,
-        at: event.at,
-        by: event.by,
-        data: event.data === undefined ? "{}" : JSON.stringify(event.data),
-      }),
-    );
-    return seq;
-  }
-
   return {
     *insert(artifact, event) {
       const row = toRow(artifact);
-      const { n } = (yield* first(insertRow(row)))!;
-      if (row.status === "upload_completed") yield* listings.join({ ...row, n });
-      return yield* log(artifact.dockId, artifact.id, event);
+      yield insertRow(row);
+      if (row.status === "upload_completed") {
+        const { n } = (yield* first(numberOf({ id: row.id })))!;
+        yield* listings.join({ ...row, n }, artifact.metadata);
+      }
+      return yield* events.appendNumbered(artifact, event);
     },
 
     *get(key) {
@@ -169,13 +127,14 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
           .set(Object.fromEntries([...shape, "version" as const].map((column) => [column, p[column]])))
           .where("n", "=", p.n),
       );
-      yield* all(update(after));
+      yield update(after);
+      const artifact = fromRow(after);
       const isListed = after.status === "upload_completed";
       const wasListed = before.status === "upload_completed";
-      if (isListed && !wasListed) yield* listings.join(after);
-      if (wasListed && !isListed) yield* listings.leave(before);
-      if (event !== null) yield* log(after.dock_id, id, event);
-      return fromRow(after);
+      if (isListed && !wasListed) yield* listings.join(after, artifact.metadata);
+      if (wasListed && !isListed) yield* listings.leave(after, artifact.metadata);
+      if (event !== null) yield* events.append(artifact, event);
+      return artifact;
     },
 
     find: findSql(dialect),
@@ -183,8 +142,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
     *findByDigest(dockId, digest, face) {
       let row = yield* first(holder({ dockId, digest }));
       if (row === undefined || (face !== undefined && row.face !== face)) {
-        const query = face === undefined ? anySharer({ dockId, digest }) : sharer({ dockId, digest, face });
-        row = yield* first(query);
+        row = yield* first((face === undefined ? sharer : faceSharer[face])({ dockId, digest }));
       }
       return row === undefined ? null : fromRow(row);
     },
@@ -197,17 +155,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       return (yield* all(dueRows({ now, limit }))).map(fromRow);
     },
 
-    *events(dockId, after, limit) {
-      return (yield* all(eventRows({ dockId, after, limit }))).map((row) => ({
-        dockId: row.dock_id,
-        seq: row.seq,
-        artifactId: row.artifact_id,
-        type: row.type,
-        at: row.at,
-        by: row.by,
-        data: parseStored(row.data),
-      }));
-    },
+    events: (dockId, after, limit) => events.read(dockId, after, limit),
   };
 }
 

@@ -28,6 +28,7 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
 
   /** Walks the matches of a part in order; each call returns the next one, then null. */
   function matchesOf(part: Part, after: Position | undefined): () => Sql<Candidate | null> {
+    if (part.matches !== null) return given(part.matches, after);
     let last = after;
     let batch: readonly Candidate[] = [];
     let next = 0;
@@ -71,7 +72,7 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
     const { newestFirst } = part;
     if (newestFirst !== null && range.backwards !== true) {
       const needed = (range.offset ?? 0) + range.limit;
-      const far = Math.ceil(needed * newestFirst.rowsPerMatch * WALK_SLACK);
+      const far = Math.ceil(((needed * newestFirst.rows) / matches) * WALK_SLACK);
       if (far < matches) {
         // Matches are dense: the first ones are near the top, and the list is in order already. Where they are not,
         // little is lost.
@@ -114,7 +115,7 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
     if (range.limit === 0) return { rows: [], total: matches, more: false };
     const [part] = parts;
     const rows =
-      parts.length === 1 && part!.check === null
+      parts.length === 1 && part!.check === null && part!.matches === null
         ? yield* rowsOf(part!, range, matches)
         : yield* merged(parts, forwards(range, matches));
     const sorted = rows.map(fromRow).sort(compareNewestFirst);
@@ -139,6 +140,18 @@ function rangeOf({ start, limit }: FindQuery, matches: number): Range {
 function forwards(range: Range, matches: number): Range {
   if (range.backwards !== true) return range;
   return { offset: matches - (range.offset ?? 0) - range.limit, limit: range.limit };
+}
+
+/** The same over matches that are there already. */
+function given(matches: readonly Candidate[], after: Position | undefined): () => Sql<Candidate | null> {
+  const rest = matches
+    .filter((row) => after === undefined || compareNewestFirst(positionOf(row), after) > 0)
+    .sort((a, b) => compareNewestFirst(positionOf(a), positionOf(b)))
+    .values();
+  // oxlint-disable-next-line require-yield -- asks nothing
+  return function* () {
+    return rest.next().value ?? null;
+  };
 }
 
 function positionOf(row: { readonly created_at: number; readonly id: string }): Position {

@@ -3,38 +3,42 @@
  * Rows join when they become `upload_completed` and leave when they stop being it; reading is in `sql-find.ts`.
  */
 
-import type { Face, Term } from "@docyard/core";
+import type { Face, JsonObject, Term } from "@docyard/core";
 import { sql } from "kysely";
-import { parseStored } from "./json.ts";
 import type { ArtifactRow } from "./schema.ts";
 import { storedTerms } from "./sql-filter.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, first, statement } from "./sql.ts";
+import { fillingIn, first, statement } from "./sql.ts";
 
 /** The parts of a row that the indexes are made of; none of them ever changes. */
 export type ListedRow = Pick<
   ArtifactRow,
-  "n" | "id" | "dock_id" | "face" | "metadata" | "media_type" | "folded" | "created_at"
+  "n" | "id" | "dock_id" | "face" | "media_type" | "folded" | "created_at"
 >;
 
 export interface Listings {
-  join(row: ListedRow): Sql<void>;
-  leave(row: ListedRow): Sql<void>;
+  join(row: ListedRow, metadata: JsonObject): Sql<void>;
+  leave(row: ListedRow, metadata: JsonObject): Sql<void>;
 }
 
 interface TermKey extends Term {
   readonly listing: number;
 }
 
+interface ListingKey {
+  readonly dockId: string;
+  readonly face: Face;
+}
+
 interface Entry {
-  readonly term: number;
   readonly createdAt: number;
   readonly id: string;
   readonly n: number;
 }
 
-export function listingsSql({ db, names }: Dialect): Listings {
-  const joined = statement((p: { dockId: string; face: Face }) =>
+export function listingsSql(dialect: Dialect): Listings {
+  const { db, names } = dialect;
+  const joining = (p: ListingKey) =>
     db
       .insertInto("listing")
       .values({ dock_id: p.dockId, face: p.face, completed: 1, changes: 1 })
@@ -43,10 +47,14 @@ export function listingsSql({ db, names }: Dialect): Listings {
           completed: sql<number>`listing.completed + 1`,
           changes: sql<number>`listing.changes + 1`,
         }),
-      )
-      .returning("n"),
-  );
-  const left = statement((p: { dockId: string; face: Face }) =>
+      );
+  const joined = fillingIn(dialect, {
+    returning: (p: ListingKey) => joining(p).returning("n"),
+    plain: joining,
+    reread: (p: ListingKey) =>
+      db.selectFrom("listing").select("n").where("dock_id", "=", p.dockId).where("face", "=", p.face),
+  });
+  const left = statement((p: ListingKey) =>
     db
       .updateTable("listing")
       .set({ completed: sql<number>`completed - 1`, changes: sql<number>`changes + 1` })
@@ -62,8 +70,7 @@ export function listingsSql({ db, names }: Dialect): Listings {
         conflict
           .columns(["listing", "path", "value"])
           .doUpdateSet({ documents: sql<number>`term.documents + 1` }),
-      )
-      .returning("id"),
+      ),
   );
   const discounted = statement((p: TermKey) =>
     db
@@ -75,10 +82,16 @@ export function listingsSql({ db, names }: Dialect): Listings {
       .returning(["id", "documents"]),
   );
   const forgotten = statement((p: { id: number }) => db.deleteFrom("term").where("id", "=", p.id));
-  const posted = statement((p: Entry) =>
-    db.insertInto("posting").values({ term: p.term, created_at: p.createdAt, id: p.id, n: p.n }),
+  const posted = statement((p: TermKey & Entry) =>
+    db.insertInto("posting").values({
+      term: sql<number>`(select id from term
+        where listing = ${p.listing} and path = ${p.path} and value = ${p.value})`,
+      created_at: p.createdAt,
+      id: p.id,
+      n: p.n,
+    }),
   );
-  const withdrawn = statement((p: Entry) =>
+  const withdrawn = statement((p: { term: number } & Omit<Entry, "n">) =>
     db
       .deleteFrom("posting")
       .where("term", "=", p.term)
@@ -87,27 +100,23 @@ export function listingsSql({ db, names }: Dialect): Listings {
   );
 
   return {
-    *join(row) {
-      const listing = (yield* first(joined({ dockId: row.dock_id, face: row.face })))!.n;
-      for (const term of termsOf(row)) {
-        const { id } = (yield* first(counted({ listing, path: term.path, value: term.value })))!;
-        yield* all(posted({ term: id, createdAt: row.created_at, id: row.id, n: row.n }));
+    *join(row, metadata) {
+      const listing = (yield* joined({ dockId: row.dock_id, face: row.face })).n;
+      for (const { path, value } of storedTerms(metadata, row.media_type)) {
+        yield counted({ listing, path, value });
+        yield posted({ listing, path, value, createdAt: row.created_at, id: row.id, n: row.n });
       }
       if (names.write !== null) yield names.write.add({ listing, n: row.n, folded: row.folded });
     },
-    *leave(row) {
+    *leave(row, metadata) {
       const listing = (yield* first(left({ dockId: row.dock_id, face: row.face })))!.n;
-      for (const term of termsOf(row)) {
+      for (const term of storedTerms(metadata, row.media_type)) {
         const found = yield* first(discounted({ listing, path: term.path, value: term.value }));
         if (found === undefined) throw new Error(`the metadata index lacks a term of ${row.id}`);
-        yield* all(withdrawn({ term: found.id, createdAt: row.created_at, id: row.id, n: row.n }));
-        if (found.documents === 0) yield* all(forgotten({ id: found.id }));
+        yield withdrawn({ term: found.id, createdAt: row.created_at, id: row.id });
+        if (found.documents === 0) yield forgotten({ id: found.id });
       }
       if (names.write !== null) yield names.write.remove({ listing, n: row.n, folded: row.folded });
     },
   };
-}
-
-function termsOf(row: ListedRow): Term[] {
-  return storedTerms(parseStored(row.metadata), row.media_type);
 }

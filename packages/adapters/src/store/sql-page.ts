@@ -3,19 +3,23 @@
  * Which shape answers a query best is chosen in `sql-plan.ts`.
  */
 
-import type { Position } from "@docyard/core";
+import type { ArtifactStatus, Face, Position } from "@docyard/core";
 import type { RawBuilder } from "kysely";
 import { sql } from "kysely";
 import type { ArtifactRow } from "./schema.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
-import { all, first, statement, statements } from "./sql.ts";
+import { all, first, integer, statement, statements, text } from "./sql.ts";
 
 /** Everything about a walk that is SQL text; the rest is values. */
 export interface Shape {
   /** `list`: rows of a dock, face and status. `term`: postings of `term0`. `name`: what the name index finds. */
   readonly driver: "list" | "term" | "name";
-  /** How many statuses a `list` walks: `status0`, `status1` … */
-  readonly statuses: number;
+  /**
+   * Face and statuses that a `list` walks; no status for the other drivers. Written out in the text, not bound: SQLite
+   * compiles a statement anew each time it is run when a parameter decides whether a partial index can serve it.
+   */
+  readonly face: Face;
+  readonly statuses: readonly ArtifactStatus[];
   /** How many terms a row must have: `term0`, `term1` … */
   readonly terms: number;
   /** Whether the folded name must contain `part`. */
@@ -49,6 +53,8 @@ export interface Candidate {
 export interface Pages {
   count(shape: Shape, values: Values): Sql<number>;
   countNames(values: Values): Sql<number>;
+  /** The numbers of at most `limit` rows that the name index finds, or null where it cannot say without counting. */
+  numbersNamed(values: Values, limit: number): Sql<readonly number[] | null>;
   /** Rows in any order. */
   rows(shape: Shape, values: Values, range: Range): Sql<readonly ArtifactRow[]>;
   /** In the list's order. */
@@ -69,6 +75,9 @@ export function pageSql(dialect: Dialect): Pages {
   const candidates = statements<Values, Candidate>();
   const positions = statements<Values, { created_at: number; id: string }>();
   const names = statement((p: Values) => ({ compile: () => dialect.names.count(p).compile(db) }));
+  const numbersOf = dialect.names.numbers;
+  const some =
+    numbersOf === undefined ? null : statement((p: Values) => ({ compile: () => numbersOf(p).compile(db) }));
   const numbered = statements<Values, ArtifactRow>();
   const compiled = <R>(query: RawBuilder<R>) => ({ compile: () => query.compile(db) });
 
@@ -79,6 +88,9 @@ export function pageSql(dialect: Dialect): Pages {
     },
     *countNames(values) {
       return (yield* first(names(values)))!.total;
+    },
+    *numbersNamed(values, limit) {
+      return some === null ? null : (yield* all(some({ ...values, limit }))).map(({ n }) => n);
     },
     *rows(shape, values, range) {
       const query = pages(keyOf(shape, range), (p) => compiled(rowsQuery(dialect, shape, range, p)));
@@ -120,7 +132,8 @@ function keyOf(shape: Shape, range?: Range): string {
   if (range !== undefined) {
     flags.push(range.after !== undefined, range.until !== undefined, range.backwards === true);
   }
-  return `${shape.driver} ${shape.statuses} ${shape.terms} ${flags.map(Number).join("")}`;
+  const { driver, face, statuses, terms } = shape;
+  return `${driver} ${face} ${statuses.join("+")} ${terms} ${flags.map(Number).join("")}`;
 }
 
 function rangeValues({ after, until, offset = 0, limit }: Range): Values {
@@ -154,15 +167,16 @@ function conditions(
   dialect: Dialect,
   shape: Shape,
   p: Values,
-  status: Fragment,
+  statuses: readonly ArtifactStatus[],
   withRow: boolean,
 ): Fragment[] {
   const at = walked(shape);
   const where: Fragment[] = [];
   if (shape.driver === "list") {
-    where.push(sql`a.dock_id = ${p["dockId"]}`, sql`a.face = ${p["face"]}`, status);
+    where.push(sql`a.dock_id = ${text(p["dockId"])}`, sql`a.face = ${sql.lit(shape.face)}`);
+    where.push(sql`a.status in (${sql.join(statuses.map((status) => sql.lit(status)))})`);
   } else if (shape.driver === "term") {
-    where.push(sql`p.term = ${p["term0"]}`);
+    where.push(sql`p.term = ${integer(p["term0"])}`);
     if (withRow) where.push(sql`a.n = p.n`);
   } else {
     where.push(dialect.names.matches(p));
@@ -171,21 +185,19 @@ function conditions(
   if (shape.createdBefore) where.push(sql`${at}.created_at < ${p["createdBefore"]}`);
   for (let i = shape.driver === "term" ? 1 : 0; i < shape.terms; i++) {
     where.push(sql`exists (select 1 from posting as q
-      where q.term = ${p[`term${i}`]} and q.created_at = ${at}.created_at and q.id = ${at}.id)`);
+      where q.term = ${integer(p[`term${i}`])} and q.created_at = ${at}.created_at and q.id = ${at}.id)`);
   }
   if (shape.contains) where.push(dialect.contains(sql`a.folded`, p["part"] as string));
-  if (shape.media) where.push(sql`a.media_type = ${p["mediaType"]}`);
+  if (shape.media) where.push(sql`a.media_type = ${text(p["mediaType"])}`);
   return where;
 }
 
 const both = (parts: readonly Fragment[]): Fragment => sql.join([...parts], sql` and `);
 
 function countQuery(dialect: Dialect, shape: Shape, p: Values): RawBuilder<{ total: number }> {
-  const places = Array.from({ length: shape.statuses }, (_, i) => sql`${p[`status${i}`]}`);
-  const status = shape.statuses > 0 ? sql`a.status in (${sql.join(places)})` : sql``;
   const withRow = needsRow(shape);
   return sql`select count(*) as total from ${source(shape, withRow)}
-    where ${both(conditions(dialect, shape, p, status, withRow))}`;
+    where ${both(conditions(dialect, shape, p, shape.statuses, withRow))}`;
 }
 
 /** One walk in order, cut to its range. Several statuses are walked side by side and merged. */
@@ -206,17 +218,16 @@ function walkQuery<R>(
   if (range.until !== undefined) {
     limits.push(sql`(${at}.created_at, ${at}.id) >= (${p["untilAt"]}, ${p["untilId"]})`);
   }
-  const one = (i: number): Fragment => {
-    const status = sql`a.status = ${p[`status${i}`]}`;
-    const where = [...conditions(dialect, shape, p, status, withRow), ...limits];
+  const one = (...statuses: ArtifactStatus[]): Fragment => {
+    const where = [...conditions(dialect, shape, p, statuses, withRow), ...limits];
     return sql`select ${selected} from ${source(shape, withRow)} where ${both(where)}`;
   };
   const direction = sql.raw(range.backwards === true ? "asc" : "desc");
-  const cut = sql`limit ${p["limit"]} offset ${p["offset"]}`;
-  if (shape.statuses < 2) {
-    return sql`${one(0)} order by ${at}.created_at ${direction}, ${at}.id ${direction} ${cut}`;
+  const cut = sql`limit ${integer(p["limit"])} offset ${integer(p["offset"])}`;
+  if (shape.statuses.length < 2) {
+    return sql`${one(...shape.statuses)} order by ${at}.created_at ${direction}, ${at}.id ${direction} ${cut}`;
   }
-  const arms = Array.from({ length: shape.statuses }, (_, i) => one(i));
+  const arms = shape.statuses.map((status) => one(status));
   return sql`${sql.join(arms, sql` union all `)} order by created_at ${direction}, id ${direction} ${cut}`;
 }
 
@@ -226,7 +237,7 @@ function candidatesQuery(dialect: Dialect, shape: Shape, range: Range, p: Values
 
 /** Rows are fetched after the cut where that spares reading the ones that an offset skips. */
 function rowsQuery(dialect: Dialect, shape: Shape, range: Range, p: Values): RawBuilder<ArtifactRow> {
-  const isIndexOnly = (shape.driver === "term" && !needsRow(shape)) || shape.statuses > 1;
+  const isIndexOnly = (shape.driver === "term" && !needsRow(shape)) || shape.statuses.length > 1;
   if (!isIndexOnly) return walkQuery(dialect, shape, range, p, sql`a.*`);
   return sql`select a.* from (${walkQuery(dialect, shape, range, p)}) as w cross join artifact as a
     where a.n = w.n`;

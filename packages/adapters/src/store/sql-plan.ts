@@ -3,16 +3,21 @@
  * has least to read. Executing them is `sql-find.ts`; their SQL is in `sql-page.ts`.
  */
 
-import type { Face, Filter, FindQuery } from "@docyard/core";
-import { foldName } from "@docyard/core";
+import type { ArtifactStatus, Face, Filter, FindQuery } from "@docyard/core";
+import { foldName, match } from "@docyard/core";
+import { parseStored } from "./json.ts";
+import type { ArtifactRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
-import type { Pages, Shape } from "./sql-page.ts";
+import type { Candidate, Pages, Shape } from "./sql-page.ts";
 import type { Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { first, statement } from "./sql.ts";
 
 /** A term with at most this many documents is walked without asking how many names match. */
 const FEW_DOCUMENTS = 1_000;
+
+/** At most so many rows that a name search finds are read at once: no more than a page or two. */
+const FEW_NAMED = 100;
 
 /** The completed rows of one face of a dock, in numbers. */
 export interface Listing {
@@ -34,12 +39,14 @@ export interface Part extends Walk {
   readonly known: number | null;
   /** Set when all rows are completed ones: their total can be remembered. */
   readonly listing: Listing | null;
-  /** A walk of the whole list that meets a match every so many rows, where the part itself has to sort. */
-  readonly newestFirst: (Walk & { readonly rowsPerMatch: number }) | null;
+  /** Another walk, in the list's order and of so many rows, where the part itself has to sort. */
+  readonly newestFirst: (Walk & { readonly rows: number }) | null;
+  /** All matches, where they are so few that they have been read; then there is nothing to walk. */
+  readonly matches: readonly Candidate[] | null;
 }
 
 interface Base {
-  readonly shape: Pick<Shape, "contains" | "media" | "createdAfter" | "createdBefore">;
+  readonly shape: Pick<Shape, "face" | "contains" | "media" | "createdAfter" | "createdBefore">;
   readonly values: Values;
   /** The folded search, or null where there is none. */
   readonly part: string | null;
@@ -77,6 +84,13 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     return found.sort((a, b) => a.documents - b.documents);
   }
 
+  /** All rows that the name index finds, if they are few. */
+  function* fewNamed(search: Values): Sql<readonly ArtifactRow[] | null> {
+    const numbers = yield* pages.numbersNamed(search, FEW_NAMED + 1);
+    if (numbers === null || numbers.length > FEW_NAMED) return null;
+    return yield* pages.byNumbers(numbers);
+  }
+
   function* completedPart(query: FindQuery, listing: Listing, base: Base): Sql<Part | null> {
     const terms = yield* termsOf(query, listing);
     if (terms === null) return null;
@@ -87,7 +101,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       ...base.shape,
       media: false,
       driver: terms.length > 0 ? "term" : "list",
-      statuses: terms.length > 0 ? 0 : 1,
+      statuses: terms.length > 0 ? [] : ["upload_completed"],
       terms: terms.length,
     };
     const values: Values = {
@@ -96,10 +110,9 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
         "term",
         terms.map(({ id }) => id),
       ),
-      ...numbered("status", ["upload_completed"]),
     };
     const known = isCounted && base.part === null ? rarest : null;
-    const part: Part = { shape, values, check, known, listing, newestFirst: null };
+    const part: Part = { shape, values, check, known, listing, newestFirst: null, matches: null };
     if (base.part === null || !names.serves(base.part)) return part;
     if (terms.length > 0 && rarest <= FEW_DOCUMENTS) return part;
 
@@ -109,26 +122,31 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       face: query.face,
       part: base.part,
     });
+    const few = yield* fewNamed(search);
+    if (few !== null) {
+      const matches = few.filter((row) => isWanted(row, query));
+      return { ...part, matches, known: matches.length };
+    }
     const named = yield* totals.of(listing, ["name", base.part], () => pages.countNames(search));
-    if (named === 0) return null;
     if (terms.length > 0 && rarest < named) return part;
     return {
       ...part,
-      shape: { ...shape, driver: "name", statuses: 0, contains: false },
+      shape: { ...shape, driver: "name", statuses: [], contains: false },
       values: { ...values, ...search },
       known: isCounted && terms.length === 0 ? named : null,
-      newestFirst: terms.length > 0 ? null : { shape, values, rowsPerMatch: listing.completed / named },
+      newestFirst: { shape, values, rows: rarest },
     };
   }
 
-  function listPart(statuses: readonly string[], base: Base): Part {
+  function listPart(statuses: readonly ArtifactStatus[], base: Base): Part {
     return {
-      shape: { ...base.shape, driver: "list", statuses: statuses.length, terms: 0 },
-      values: { ...base.values, ...numbered("status", statuses) },
+      shape: { ...base.shape, driver: "list", statuses, terms: 0 },
+      values: base.values,
       check: Object.keys(base.filter).length > 0 ? base.filter : null,
       known: null,
       listing: null,
       newestFirst: null,
+      matches: null,
     };
   }
 
@@ -160,6 +178,19 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
   };
 }
 
+/** Everything that the name index does not know about a row of its listing. */
+function isWanted(
+  row: ArtifactRow,
+  { filter = {}, mediaType, createdAfter, createdBefore }: FindQuery,
+): boolean {
+  return (
+    (mediaType === undefined || row.media_type === mediaType) &&
+    row.created_at >= (createdAfter ?? -Infinity) &&
+    row.created_at < (createdBefore ?? Infinity) &&
+    (Object.keys(filter).length === 0 || match(parseStored(row.metadata), filter))
+  );
+}
+
 /** What all parts of a query have in common, or null where nothing can match. */
 function baseOf(query: FindQuery): Base | null {
   const part = foldName(query.search ?? "") || null;
@@ -168,6 +199,7 @@ function baseOf(query: FindQuery): Base | null {
   const { createdAfter, createdBefore } = query;
   return {
     shape: {
+      face: query.face,
       contains: part !== null,
       media: query.mediaType !== undefined,
       createdAfter: createdAfter !== undefined,
@@ -175,7 +207,6 @@ function baseOf(query: FindQuery): Base | null {
     },
     values: {
       dockId: query.dockId,
-      face: query.face,
       part,
       mediaType: query.mediaType,
       createdAfter,

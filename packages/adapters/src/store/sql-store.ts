@@ -10,8 +10,11 @@ import type { Dialect, Sql } from "./sql.ts";
 
 /** Runs operations. Each may be started anew, so a driver can repeat one whose transaction was refused. */
 export interface Runner {
-  /** One query or several: they see one moment of the database. */
-  readonly read: <T>(operation: () => Sql<T>) => Promise<T>;
+  /**
+   * All queries of the operation see one moment of the database.
+   * @param isSingle the operation makes one query only: that needs no transaction
+   */
+  readonly read: <T>(operation: () => Sql<T>, isSingle?: boolean) => Promise<T>;
   /**
    * All of the operation's writes or none, durable once resolved.
    * @param taken what a violated unique index means here: the message of the `already_exists` to reject with
@@ -28,7 +31,7 @@ export function sqlStore(dialect: Dialect, { read, write, ready, close }: Runner
     artifacts: {
       insert: (artifact, event) =>
         write(() => artifacts.insert(artifact, event), `The id or upload id of ${artifact.id} is taken`),
-      get: (key) => read(() => artifacts.get(key)),
+      get: (key) => read(() => artifacts.get(key), true),
       update: (id, version, change, event) =>
         write(
           () => artifacts.update(id, version, change, event),
@@ -36,17 +39,17 @@ export function sqlStore(dialect: Dialect, { read, write, ready, close }: Runner
         ),
       find: (query) => read(() => artifacts.find(query)),
       findByDigest: (dockId, digest, face) => read(() => artifacts.findByDigest(dockId, digest, face)),
-      isBlobInUse: (blobKey) => read(() => artifacts.isBlobInUse(blobKey)),
-      due: (now, limit) => read(() => artifacts.due(now, limit)),
-      events: (dockId, after, limit) => read(() => artifacts.events(dockId, after, limit)),
+      isBlobInUse: (blobKey) => read(() => artifacts.isBlobInUse(blobKey), true),
+      due: (now, limit) => read(() => artifacts.due(now, limit), true),
+      events: (dockId, after, limit) => read(() => artifacts.events(dockId, after, limit), true),
     },
     accounts: {
       insert: (records) =>
         write(() => accounts.insert(records), "An id or handle of these records is taken within its kind"),
       find: <K extends AccountKind>(kind: K, by: { readonly id: string } | { readonly handle: string }) =>
-        read(() => accounts.find(kind, by)),
+        read(() => accounts.find(kind, by), true),
       list: <K extends AccountKind>(kind: K, organizationId?: string) =>
-        read(() => accounts.list(kind, organizationId)),
+        read(() => accounts.list(kind, organizationId), true),
       update: <K extends AccountKind>(
         kind: K,
         id: string,

@@ -6,6 +6,7 @@
 
 import type { Face } from "@docyard/core";
 import type { CompiledQuery, Kysely, RawBuilder } from "kysely";
+import { sql } from "kysely";
 import type { Schema } from "./schema.ts";
 
 /** SQL text and its parameters; `R` is the shape of the rows it returns. */
@@ -56,13 +57,51 @@ export function statement<P extends object, R>(
 ): (values: P) => Query<R> {
   const places = new Proxy({} as P, { get: (_, name) => new Placeholder(name) });
   const { sql, parameters } = build(places).compile();
-  const bind = parameters.map((parameter) =>
-    parameter instanceof Placeholder
-      ? (values: P) => (values as Record<PropertyKey, unknown>)[parameter.name]
-      : () => parameter,
-  );
   const { deferred = false } = options;
-  return (values) => ({ sql, parameters: bind.map((value) => value(values)), deferred });
+  const bind = (values: P): unknown[] =>
+    parameters.map((parameter) =>
+      parameter instanceof Placeholder ? (values as Record<PropertyKey, unknown>)[parameter.name] : parameter,
+    );
+  return (values) => ({ sql, parameters: bind(values), deferred });
+}
+
+/**
+ * A write that fills in a value, and that value: returned by the write, or asked for afterwards where that is cheaper
+ * (SQLite makes a temporary table for every `returning`; over a network a second question costs more).
+ */
+export function fillingIn<P extends object, R>(
+  { rereads = false }: Dialect,
+  queries: {
+    readonly returning: (p: P) => Compilable<R>;
+    readonly plain: (p: P) => Compilable<unknown>;
+    readonly reread: (p: P) => Compilable<R>;
+  },
+): (values: P) => Sql<R> {
+  if (!rereads) {
+    const write = statement(queries.returning);
+    return function* (values) {
+      return (yield* first(write(values)))!;
+    };
+  }
+  const write = statement(queries.plain);
+  const read = statement(queries.reread);
+  return function* (values) {
+    yield write(values);
+    return (yield* first(read(values)))!;
+  };
+}
+
+/**
+ * A parameter as an expression of its type. SQLite looks at plain parameters while it compiles (in `limit`, and in
+ * equalities beside `order by`), and then compiles the statement anew each time one is bound: ten times its price.
+ */
+export function text(value: unknown): RawBuilder<string> {
+  return sql<string>`cast(${value} as text)`;
+}
+
+/** The same for whole numbers. */
+export function integer(value: unknown): RawBuilder<number> {
+  return sql<number>`cast(${value} as bigint)`;
 }
 
 /** Most shapes of one family of queries that are kept compiled; each is a few kilobytes. */
@@ -115,6 +154,8 @@ export interface Dialect {
     /** The same, for a table whose rows live in its primary key. */
     readonly clustered: string;
   };
+  /** Whether a value that a write has filled in costs less to ask for afterwards than by `returning`. Default: no. */
+  readonly rereads?: boolean;
   /** Follows a select of rows that the transaction is about to change; empty where writers are alone anyway. */
   readonly lock: RawBuilder<unknown>;
   /** True where `text` contains `part`, taken literally. */
@@ -143,4 +184,6 @@ export interface NameIndex {
   matches(p: Values): RawBuilder<boolean>;
   /** How many rows the index finds, as `total`; without reading them where possible. */
   count(p: Values): RawBuilder<{ total: number }>;
+  /** The numbers of at most `limit` rows that the index finds, where they can be had without counting all. */
+  readonly numbers?: (p: Values) => RawBuilder<{ n: number }>;
 }

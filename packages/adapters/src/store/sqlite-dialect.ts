@@ -6,7 +6,7 @@
 import { DummyDriver, Kysely, sql, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from "kysely";
 import type { Schema } from "./schema.ts";
 import type { Dialect, NameEntry, NameIndex } from "./sql.ts";
-import { statement } from "./sql.ts";
+import { integer, statement } from "./sql.ts";
 
 /** Bits of an FTS row id that hold the artifact's number; the ones above hold the listing's. */
 const NUMBER_BITS = 40n;
@@ -67,6 +67,9 @@ function trigramIndex(): NameIndex {
     )`,
     count: (p) => sql<{ total: number }>`select count(*) as total from artifact_name
       where artifact_name match ${p["name"]} and rowid between ${p["nameFrom"]} and ${p["nameTo"]}`,
+    numbers: (p) => sql<{ n: number }>`select rowid - ${p["nameFrom"]} as n from artifact_name
+      where artifact_name match ${p["name"]} and rowid between ${p["nameFrom"]} and ${p["nameTo"]}
+      limit ${integer(p["limit"])}`,
   };
 }
 
@@ -80,6 +83,7 @@ export const sqliteDialect: Dialect = {
     table: " strict",
     clustered: " strict, without rowid",
   },
+  rereads: true,
   // Writers hold the database's one write lock from their first statement on.
   lock: sql``,
   contains: (text, part) => sql<boolean>`instr(${text}, ${part}) > 0`,

@@ -23,13 +23,15 @@ export interface GroupWriter {
    * what `run` threw, and then none of its changes are kept, or with the reason why the group could not commit.
    * @param run works on the database at once; what it hands to `defer` runs just before the commit
    */
-  write<T>(run: (defer: (work: () => void) => void) => T): Promise<T>;
+  write<T>(run: (defer: (work: Work) => void) => T): Promise<T>;
   /** Resolves when everything queued so far has settled. */
   idle(): Promise<void>;
 }
 
+type Work = () => void;
+
 interface Job {
-  run(defer: (work: () => void) => void): unknown;
+  run(defer: (work: Work) => void): unknown;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -47,7 +49,7 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   let isScheduled = false;
   /** When the wait for another process's lock began, by `performance.now()`. */
   let waitingSince: number | null = null;
-  let onIdle: (() => void)[] = [];
+  let onIdle: Work[] = [];
 
   const schedule = (): void => {
     if (isScheduled) return;
@@ -74,21 +76,42 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
     }
   };
 
-  /** Runs one job in a savepoint of its own: its failure undoes its own changes only. */
-  const attempt = (job: Job, deferred: (() => void)[]): (() => void) => {
-    const mine: (() => void)[] = [];
+  /**
+   * Runs jobs in one savepoint. Nearly always every job succeeds; where one does not, all are done again, each in a
+   * savepoint of its own, so that its failure undoes its own changes only.
+   */
+  const attempt = (jobs: readonly Job[], deferred: Work[]): Work[] => {
+    const mine: Work[] = [];
     savepoint.run();
     try {
-      const value = job.run((work) => mine.push(work));
+      const outcomes = jobs.map((job) => {
+        const value = job.run((work) => mine.push(work));
+        return () => job.resolve(value);
+      });
       release.run();
       deferred.push(...mine);
-      return () => job.resolve(value);
+      return outcomes;
     } catch (error) {
       // On a full disk or a failing one SQLite may have rolled back everything: the group has failed, not the job.
       if (!db.inTransaction) throw error;
       undo.run();
       release.run();
-      return () => job.reject(error);
+      if (jobs.length > 1) return jobs.flatMap((job) => attempt([job], deferred));
+      return jobs.map((job) => () => job.reject(error));
+    }
+  };
+
+  /** One transaction, begun already; the callers hear of it when it is over. */
+  const settle = (group: readonly Job[]): void => {
+    try {
+      const deferred: Work[] = [];
+      const outcomes = attempt(group, deferred);
+      for (const work of deferred) work();
+      commit.run();
+      for (const tell of outcomes) tell();
+    } catch (error) {
+      if (db.inTransaction) rollback.run();
+      for (const job of group) job.reject(describe(error));
     }
   };
 
@@ -100,18 +123,7 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
       return;
     }
     const group = queue.splice(0, GROUP_MAX);
-    if (group.length > 0) {
-      try {
-        const deferred: (() => void)[] = [];
-        const outcomes = group.map((job) => attempt(job, deferred));
-        for (const work of deferred) work();
-        commit.run();
-        for (const settle of outcomes) settle();
-      } catch (error) {
-        if (db.inTransaction) rollback.run();
-        for (const job of group) job.reject(describe(error));
-      }
-    }
+    if (group.length > 0) settle(group);
     if (queue.length > 0) schedule();
     else settleIdle();
   };
@@ -123,7 +135,7 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   };
 
   return {
-    write: <T>(run: (defer: (work: () => void) => void) => T) =>
+    write: <T>(run: (defer: (work: Work) => void) => T) =>
       new Promise<T>((resolve, reject) => {
         queue.push({ run, resolve, reject });
         schedule();

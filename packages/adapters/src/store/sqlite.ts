@@ -58,8 +58,8 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
     if (closing !== null) throw new Error("the store is closed");
   };
 
-  /** One query is a moment of its own; before the second one a transaction pins what the first has seen. */
-  const readNow = <T>(operation: () => Sql<T>): T => {
+  /** In a transaction all queries see what the first one has seen, whatever other processes commit. */
+  const readTogether = <T>(operation: () => Sql<T>): T => {
     begin.run();
     try {
       return drive(operation(), execute);
@@ -69,9 +69,9 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
   };
 
   return sqlStore(sqliteDialect, {
-    read: async (operation) => {
+    read: async (operation, isSingle = false) => {
       requireOpen();
-      return readNow(operation);
+      return isSingle ? drive(operation(), execute) : readTogether(operation);
     },
     write: async (operation, taken) => {
       requireOpen();

@@ -1,0 +1,91 @@
+/**
+ * The event log in SQL: one sequence of numbers for each dock, without gaps.
+ * Which change writes which event is core's; they share a transaction because `sql-artifacts.ts` says so.
+ */
+
+import type { Artifact, ArtifactEvent, NewEvent } from "@docyard/core";
+import { sql } from "kysely";
+import { parseStored } from "./json.ts";
+import type { EventTable } from "./schema.ts";
+import type { Dialect, Sql } from "./sql.ts";
+import { all, fillingIn, integer, statement, text } from "./sql.ts";
+
+export interface EventSql {
+  append(artifact: Artifact, event: NewEvent): Sql<void>;
+  /** The same, and the number that the event got. */
+  appendNumbered(artifact: Artifact, event: NewEvent): Sql<number>;
+  read(dockId: string, after: number, limit: number): Sql<ArtifactEvent[]>;
+}
+
+type NewEventRow = Omit<EventTable, "seq">;
+
+export function eventSql(dialect: Dialect): EventSql {
+  const { db } = dialect;
+  // The dock's counter stays locked until the commit: so numbers have no gaps and appear in order.
+  const count = statement((p: NewEventRow) =>
+    db
+      .insertInto("dock_log")
+      .values({ dock_id: p.dock_id, seq: 1 })
+      .onConflict((conflict) =>
+        conflict.column("dock_id").doUpdateSet({ seq: sql<number>`dock_log.seq + 1` }),
+      ),
+  );
+  const inserting = (p: NewEventRow) =>
+    db.insertInto("event").values({
+      dock_id: p.dock_id,
+      seq: sql<number>`(select seq from dock_log where dock_id = ${p.dock_id})`,
+      artifact_id: p.artifact_id,
+      type: p.type,
+      at: p.at,
+      by: p.by,
+      data: p.data,
+    });
+  const insert = statement(inserting);
+  const insertNumbered = fillingIn(dialect, {
+    returning: (p: NewEventRow) => inserting(p).returning("seq"),
+    plain: inserting,
+    reread: (p: NewEventRow) => db.selectFrom("dock_log").select("seq").where("dock_id", "=", p.dock_id),
+  });
+  const after = statement((p: { dockId: string; after: number; limit: number }) =>
+    db
+      .selectFrom("event")
+      .selectAll()
+      .where("dock_id", "=", text(p.dockId))
+      .where("seq", ">", p.after)
+      .orderBy("seq")
+      .limit(integer(p.limit)),
+  );
+
+  return {
+    *append(artifact, event) {
+      const row = toRow(artifact, event);
+      yield count(row);
+      yield insert(row);
+    },
+    *appendNumbered(artifact, event) {
+      const row = toRow(artifact, event);
+      yield count(row);
+      return (yield* insertNumbered(row)).seq;
+    },
+    *read(dockId, seq, limit) {
+      return (yield* all(after({ dockId, after: seq, limit }))).map(fromRow);
+    },
+  };
+}
+
+function toRow({ id, dockId }: Artifact, { type, at, by, data }: NewEvent): NewEventRow {
+  const text = data === undefined ? "{}" : JSON.stringify(data);
+  return { dock_id: dockId, artifact_id: id, type, at, by, data: text };
+}
+
+function fromRow(row: EventTable): ArtifactEvent {
+  return {
+    dockId: row.dock_id,
+    seq: row.seq,
+    artifactId: row.artifact_id,
+    type: row.type,
+    at: row.at,
+    by: row.by,
+    data: parseStored(row.data),
+  };
+}
