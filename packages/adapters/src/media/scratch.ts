@@ -6,7 +6,7 @@
 import type { MediaInput } from "@docyard/core";
 import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { open, rm } from "node:fs/promises";
+import { open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 export interface ScratchFile {
@@ -26,9 +26,13 @@ export interface Scratch {
 
 /** Files carry this prefix, so that leftovers of a crash can be told from other things in the folder. */
 const PREFIX = "docyard-media-";
+/** Milliseconds after which a file that nobody has written to belongs to no living process: no join takes a day. */
+const LEFTOVER_AGE_MS = 86_400_000;
 
+/** Also begins to remove what processes that were killed have left in the folder. */
 export function openScratch(folder: string): Scratch {
   const files = new Set<ScratchFile>();
+  const tidying = removeLeftovers(folder);
   return {
     file(extension = "") {
       const path = join(folder, `${PREFIX}${randomUUID()}${extension}`);
@@ -44,9 +48,23 @@ export function openScratch(folder: string): Scratch {
       return file;
     },
     async close() {
+      await tidying;
       await Promise.all([...files].map((file) => file.remove()));
     },
   };
+}
+
+/** Never rejects: a folder that cannot be used says so when a file is made in it. */
+async function removeLeftovers(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names.filter((one) => one.startsWith(PREFIX))) {
+    const path = join(folder, name);
+    const age = await stat(path).then(
+      ({ mtimeMs }) => Date.now() - mtimeMs,
+      () => 0,
+    );
+    if (age > LEFTOVER_AGE_MS) await rm(path, { force: true }).catch(() => {});
+  }
 }
 
 /** Not a generator: one that has not begun would end without removing its file. */

@@ -1,0 +1,39 @@
+/** What killed processes leave among the scratch files of media: the next one that works there removes it, a day later. */
+
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openScratch } from "@docyard/adapters/media/scratch";
+import { expect, test } from "vitest";
+
+const DAY_S = 86_400;
+
+test("leftovers go, files in use and those of others stay", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "docyard-scratch-"));
+  try {
+    const nowS = Date.now() / 1_000;
+    for (const [name, ageS] of [
+      ["docyard-media-left.mp4", DAY_S + 60],
+      ["docyard-media-in-use.mp4", DAY_S - 60],
+      ["somebody-elses.mp4", 10 * DAY_S],
+    ] as const) {
+      await writeFile(join(folder, name), name);
+      await utimes(join(folder, name), nowS - ageS, nowS - ageS);
+    }
+    // Named like one of ours and impossible to remove as a file: looked past.
+    await mkdir(join(folder, "docyard-media-folder"));
+    await utimes(join(folder, "docyard-media-folder"), 0, 0);
+    await openScratch(folder).close();
+    expect((await readdir(folder)).toSorted()).toEqual([
+      "docyard-media-folder",
+      "docyard-media-in-use.mp4",
+      "somebody-elses.mp4",
+    ]);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
+
+test("a folder that is not there is no reason to fail before anything is made in it", async () => {
+  await expect(openScratch(join(tmpdir(), "docyard-no-such-folder")).close()).resolves.toBeUndefined();
+});
