@@ -9,7 +9,7 @@ import { createProvisioning, createSealer } from "@docyard/core";
 import type { Config } from "./config.ts";
 import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
 import { UsageError } from "./failure.ts";
-import { addKey, keyFileOf, keyFileSealer } from "./keyring.ts";
+import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
 import { list, record } from "./print.ts";
 import { migrateStore, openStore, schemeOf } from "./wire.ts";
 
@@ -184,7 +184,15 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
     run: onStore(async (store, { positional, flag }, config) => {
       const credentials = flag("clear") === "yes" ? null : await s3Credentials(flag);
-      const sealer = keyFileSealer(keyFileOf(config));
+      const path = keyFileOf(config);
+      // Clearing must stay possible when the keys are lost.
+      if (credentials !== null) {
+        const sealed = (await store.accounts.list("key")).flatMap(({ id, s3Credentials: text }) =>
+          text === null || id === positional ? [] : [{ id, sealed: text }],
+        );
+        await checkKeys(path, sealed);
+      }
+      const sealer = keyFileSealer(path);
       const changed = key(
         await createProvisioning(store.accounts).setS3Credentials(positional, credentials, sealer),
       );
@@ -200,14 +208,17 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     ),
   },
   "secrets rotate": {
-    describe: "Add a key to the key file and seal every stored secret with it; servers need a restart",
+    describe: "Add a key to the key file and seal every stored secret with it; servers notice by themselves",
     flags: {},
     run: onStore(async (store, _, config) => {
       const path = keyFileOf(config);
+      const secrets = (await store.accounts.list("key")).flatMap(({ id, s3Credentials: sealed }) =>
+        sealed === null ? [] : [{ id, sealed }],
+      );
+      await checkKeys(path, secrets);
       const sealer = createSealer(await addKey(path));
       let resealed = 0;
-      for (const { id, s3Credentials: sealed } of await store.accounts.list("key")) {
-        if (sealed === null) continue;
+      for (const { id, sealed } of secrets) {
         const again = await sealer.seal(await sealer.open(sealed, id), id);
         await store.accounts.update("key", id, { s3Credentials: again });
         resealed++;
@@ -230,6 +241,20 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
 };
+
+/**
+ * Before anything is sealed: the file must open what was sealed before, else it is another one, or it is gone, and a
+ * new key beside the old secrets would show that to nobody until a worker needs them.
+ * @throws Failure or DocyardError saying so; a store without secrets needs no file yet.
+ */
+async function checkKeys(
+  path: string,
+  secrets: readonly { readonly id: string; readonly sealed: string }[],
+): Promise<void> {
+  if (secrets.length === 0) return;
+  const sealer = createSealer(await readKeys(path));
+  for (const { id, sealed } of secrets) await sealer.open(sealed, id);
+}
 
 const SHOWN_ONCE = "The secret is shown this once.";
 

@@ -28,20 +28,38 @@ export function keyFileOf({ keyFile, db }: Pick<Config, "keyFile" | "db">): stri
   return join(file === undefined ? "." : dirname(file), "docyard.key");
 }
 
-/** Seals and opens with the keys of a file that is read, or made, when it is first needed. */
+/**
+ * Seals with the key of a file that is made when the first secret is sealed, and opens with any key in it. A secret
+ * that does not open has the file read once more: it may have been sealed since with a key that was added.
+ */
 export function keyFileSealer(path: string): Sealer {
-  let sealer: Promise<Sealer> | undefined;
-  const ready = (): Promise<Sealer> => {
-    sealer ??= readOrMake(path).then(createSealer);
-    sealer.catch(() => {
-      sealer = undefined;
-    });
-    return sealer;
-  };
+  let keyring: Keyring | undefined;
   return {
-    seal: async (text, owner) => (await ready()).seal(text, owner),
-    open: async (sealed, owner) => (await ready()).open(sealed, owner),
+    async seal(text, owner) {
+      keyring ??= await readOrMake(path);
+      return createSealer(keyring).seal(text, owner);
+    },
+    async open(sealed, owner) {
+      if (keyring !== undefined) {
+        const opened = await createSealer(keyring)
+          .open(sealed, owner)
+          .catch(() => null);
+        if (opened !== null) return opened;
+      }
+      // Not made here: a new key opens nothing, and would hide that the right file is missing.
+      keyring = await readKeys(path);
+      return createSealer(keyring).open(sealed, owner);
+    },
   };
+}
+
+/** @throws Failure in words for an operator, also when there is no such file. */
+export async function readKeys(path: string): Promise<Keyring> {
+  try {
+    return await read(path);
+  } catch (error) {
+    throw failed(path, error);
+  }
 }
 
 /** @throws Failure in words for an operator; a damaged file is never replaced. */
@@ -86,6 +104,7 @@ async function read(path: string): Promise<Keyring> {
     // The parser's message would quote the file.
     throw new Error("it is not a key file");
   }
+  if (typeof file !== "object" || file === null) throw new Error("it is not a key file");
   const keys: Record<string, Uint8Array<ArrayBuffer>> = {};
   for (const [id, key] of Object.entries(file.keys ?? {})) {
     const bytes = Uint8Array.from(Buffer.from(String(key), "base64url"));
