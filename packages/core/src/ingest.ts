@@ -243,7 +243,10 @@ async function stageSingle(
   if (apiKey === null || apiKey.s3Credentials === null) {
     throw new DocyardError("source_failed", "The API key has no S3 credentials for this s3Path");
   }
-  const credentials = await ports.sealer.open(apiKey.s3Credentials, apiKey.id);
+  const credentials = await ports.sealer.open(apiKey.s3Credentials, apiKey.id).catch((cause: unknown) => {
+    // The operator's fault, who may put the key file right: for the log, and worth another try.
+    throw new Error(`the S3 credentials of key ${apiKey.id} cannot be opened`, { cause });
+  });
   return save(context, lease, key, await ports.s3.open(source.s3Path, credentials, options));
 }
 
