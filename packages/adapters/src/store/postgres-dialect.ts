@@ -63,5 +63,6 @@ export const postgresDialect: Dialect = {
   },
   lock: sql`for update`,
   contains: (text, part) => sql<boolean>`strpos(${text}, ${part}) > 0`,
+  beginning: (select, order, length) => sql`(${select} ${order} limit ${length})`,
   names: trigramIndex,
 };

@@ -163,7 +163,10 @@ function createPool(options: PostgresStoreOptions): Pool {
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     // A commit is on the server's disk before it is acknowledged, whatever its configuration says.
-    options: "-c synchronous_commit=on -c default_transaction_isolation=read\\ committed",
+    // One request takes one of its processors, and pages are too short for compiling them to pay.
+    options:
+      "-c synchronous_commit=on -c default_transaction_isolation=read\\ committed " +
+      "-c max_parallel_workers_per_gather=0 -c jit=off",
     types: { getTypeParser: numbers },
   });
   // Without a listener a server that goes away would end this process. The pool listens to idle connections only; one
@@ -332,9 +335,13 @@ const REASONS: Readonly<Record<string, string>> = {
   "57P03": "it is starting up: try again",
 };
 
+/** What is wrong and, after a colon, what to do about it; never with the URL, which holds a password. */
+export function reasonOf(error: unknown): string {
+  return REASONS[codeOf(error)] ?? (error instanceof Error ? error.message : String(error));
+}
+
 /** One line that says what to do; the error itself is its cause. */
 function described(error: unknown): unknown {
   if (error instanceof NewerSchemaError) return error;
-  const text = REASONS[codeOf(error)] ?? (error instanceof Error ? error.message : String(error));
-  return new Error(`cannot use the PostgreSQL database: ${text}`, { cause: error });
+  return new Error(`cannot use the PostgreSQL database: ${reasonOf(error)}`, { cause: error });
 }

@@ -227,7 +227,9 @@ function walkQuery<R>(
   if (shape.statuses.length < 2) {
     return sql`${one(...shape.statuses)} order by ${at}.created_at ${direction}, ${at}.id ${direction} ${cut}`;
   }
-  const arms = shape.statuses.map((status) => one(status));
+  const order = sql`order by ${at}.created_at ${direction}, ${at}.id ${direction}`;
+  const length = sql`${integer(p["limit"])} + ${integer(p["offset"])}`;
+  const arms = shape.statuses.map((status) => dialect.beginning?.(one(status), order, length) ?? one(status));
   return sql`${sql.join(arms, sql` union all `)} order by created_at ${direction}, id ${direction} ${cut}`;
 }
 

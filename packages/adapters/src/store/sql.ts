@@ -160,6 +160,15 @@ export interface Dialect {
   readonly lock: RawBuilder<unknown>;
   /** True where `text` contains `part`, taken literally. */
   contains(text: RawBuilder<string>, part: string): RawBuilder<boolean>;
+  /**
+   * The beginning of one of several selects that are to be merged in an order which an index of each has, for databases
+   * that would sort them all instead; absent where the planner sees it by itself.
+   */
+  beginning?(
+    select: RawBuilder<unknown>,
+    order: RawBuilder<unknown>,
+    length: RawBuilder<unknown>,
+  ): RawBuilder<unknown>;
   readonly names: NameIndex;
 }
 
