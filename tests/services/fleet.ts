@@ -9,7 +9,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { type RunOptions, type Server, startServer, tempFolder } from "../e2e/program.ts";
 
-const REPLICA: Pick<RunOptions, "bin" | "nodeArgs"> = {
+export const REPLICA: Pick<RunOptions, "bin" | "nodeArgs"> = {
   bin: join(import.meta.dirname, "replica.ts"),
   nodeArgs: ["--conditions=docyard-src", "--disable-warning=ExperimentalWarning"],
 };
@@ -113,7 +113,8 @@ async function startBalancer(ports: () => readonly number[]): Promise<Balancer> 
         upstream.off("error", tryNext);
         client.pipe(upstream);
         upstream.pipe(client);
-        upstream.once("close", () => client.destroy());
+        // What has been said is still handed on.
+        upstream.once("close", (isBroken) => (isBroken ? client.destroy() : client.destroySoon()));
         client.once("close", () => upstream.destroy());
       });
     };

@@ -6,7 +6,7 @@
 import { createInterface } from "node:readline";
 import type { S3Credentials, Store } from "@docyard/core";
 import { createProvisioning, createSealer } from "@docyard/core";
-import type { Config } from "./config.ts";
+import type { Config, OptionName } from "./config.ts";
 import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
 import { UsageError } from "./failure.ts";
 import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
@@ -25,6 +25,8 @@ export interface Command {
   /** The one word that follows the command, if any. */
   readonly positional?: { readonly name: string; readonly describe: string };
   readonly flags: Readonly<Record<string, Flag>>;
+  /** Options beyond those that every command takes. */
+  readonly options?: readonly OptionName[];
   readonly run: (said: Said, config: Config) => Promise<Answer>;
 }
 
@@ -229,6 +231,12 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         text: record("A new key seals from now on. Keep the old ones as long as old backups.", document),
       };
     }),
+  },
+  doctor: {
+    describe: "Try the store, bytes, queue and public URL, and say what is wrong and how to mend it",
+    flags: {},
+    options: ["blob", "queue", "publicUrl", "maxSize"],
+    run: async (_, config) => (await import("./doctor.ts")).doctor(config),
   },
   migrate: {
     describe: "Bring the tables up to this version (every start does this as well)",

@@ -188,7 +188,7 @@ function addCommand(to: Argv, words: string, command: Command, onRequest: (reque
       for (const [name, { describe: text, required = false }] of Object.entries(flags)) {
         one.option(name, { requiresArg: true, describe: text, demandOption: required });
       }
-      return withOptions(one, COMMON);
+      return withOptions(one, [...COMMON, ...(command.options ?? [])]);
     },
     (said) => {
       onRequest({

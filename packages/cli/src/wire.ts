@@ -324,19 +324,19 @@ function forms(drivers: Readonly<Record<string, { readonly form: string }>>): st
 }
 
 /** Anything that is no URL and not the word `memory` is a folder, `./memory` among them. */
-function blobScheme(target: string): string {
+export function blobScheme(target: string): string {
   return target === "memory" || /^[a-z][a-z0-9+.-]*:\/\//i.test(target) ? schemeOf(target) : "folder";
 }
 
 /** `sqlite`, `sqlite:FILE` and `sqlite:///FILE` (an absolute path, as other programs write it). */
-function sqliteFile(target: string): string {
+export function sqliteFile(target: string): string {
   const file = target.slice("sqlite:".length).replace(/^\/\/(?=\/)/, "");
   if (file.startsWith("//")) throw new UsageError(`--db ${target}: write sqlite:FILE or sqlite:/FILE`);
   return file === "" ? "./docyard.db" : file;
 }
 
 /** Credentials come from where AWS's own tools take them, never from the command line, where every user can read them. */
-function s3Options(target: string): S3BlobsOptions {
+export function s3Options(target: string): S3BlobsOptions {
   const url = URL.parse(target);
   if (url === null || url.hostname === "") throw new UsageError("--blob: write s3://BUCKET[/PREFIX]");
   if (url.username !== "" || url.password !== "") {

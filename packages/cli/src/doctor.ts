@@ -1,0 +1,126 @@
+/**
+ * `docyard-server doctor`: tries what the options name, part by part, and says what is wrong and how to mend it.
+ * What to try on a database, a bucket or a Redis is their drivers' to know; disk, files and the public URL are tried here.
+ */
+
+import type { Finding } from "@docyard/adapters/probe";
+import { failing, ok, warning } from "@docyard/adapters/probe";
+import type { Answer } from "./commands.ts";
+import type { Config } from "./config.ts";
+import { probeFolder, probeSqlite } from "./doctor-files.ts";
+import { probePublicUrl } from "./doctor-url.ts";
+import { EXIT_FAILURE, reasonOf } from "./failure.ts";
+import { blobScheme, s3Options, schemeOf, sqliteFile } from "./wire.ts";
+
+type Part = "store" | "blobs" | "queue" | "public url";
+
+/** A finding, and which part of docyard it is about: the shape that scripts rely on. */
+interface PartFinding extends Finding {
+  readonly part: Part;
+}
+
+/** Sets the exit code to 1 when something fails; warnings leave it 0. Changes nothing that it looks at. */
+export async function doctor(config: Config): Promise<Answer> {
+  const parts: readonly (readonly [Part, () => Promise<Finding[]>])[] = [
+    ["store", () => probeStore(config)],
+    ["blobs", () => probeBlobs(config)],
+    ["queue", () => probeQueue(config)],
+    ["public url", () => probePublicUrl(config)],
+  ];
+  const findings = (
+    await Promise.all(
+      parts.map(async ([part, probe]) =>
+        (await safely(probe)).map((finding): PartFinding => ({ part, ...finding })),
+      ),
+    )
+  ).flat();
+  const isHealthy = findings.every(({ outcome }) => outcome !== "failing");
+  if (!isHealthy) process.exitCode = EXIT_FAILURE;
+  return { document: { healthy: isHealthy, findings }, text: print(findings) };
+}
+
+/** A value of an option that cannot be read is a finding among the others. */
+async function safely(probe: () => Promise<Finding[]>): Promise<Finding[]> {
+  try {
+    return await probe();
+  } catch (error) {
+    return [failing("option", reasonOf(error), "see docyard-server --help")];
+  }
+}
+
+async function probeStore({ db, queue }: Config): Promise<Finding[]> {
+  switch (schemeOf(db)) {
+    case "postgres": {
+      const { probePostgres } = await import("@docyard/adapters/store/postgres-probe");
+      const findings = await probePostgres(db);
+      return schemeOf(queue) === "memory" ? [...findings, ALONE] : findings;
+    }
+    case "sqlite":
+      return probeSqlite(sqliteFile(db));
+    case "memory":
+      return [forgotten("--db")];
+    default:
+      return [failing("option", "--db names no driver", "write sqlite:FILE or postgres://…")];
+  }
+}
+
+/** One process may well use it so; more than one may not. */
+const ALONE: Finding = warning(
+  "replicas",
+  "each process would count limits and announce work by itself",
+  "give all replicas one --queue redis://…, or run one process",
+);
+
+async function probeBlobs(config: Config): Promise<Finding[]> {
+  switch (blobScheme(config.blob)) {
+    case "folder":
+      return probeFolder(config.blob, config.maxSize);
+    case "s3": {
+      const { probeS3 } = await import("@docyard/adapters/blob/s3-probe");
+      return probeS3(s3Options(config.blob));
+    }
+    case "memory":
+      return [forgotten("--blob")];
+    default:
+      return [failing("option", "--blob names no driver", "write a folder or s3://BUCKET")];
+  }
+}
+
+async function probeQueue({ queue }: Config): Promise<Finding[]> {
+  switch (schemeOf(queue)) {
+    case "redis":
+    case "rediss": {
+      const { probeRedis } = await import("@docyard/adapters/redis-probe");
+      return probeRedis(queue);
+    }
+    case "memory":
+      return [ok("memory", "inside the server: nothing to try")];
+    default:
+      return [failing("option", "--queue names no driver", "write memory or redis://…")];
+  }
+}
+
+function forgotten(flag: string): Finding {
+  return warning(
+    "memory",
+    "everything is gone when the server stops",
+    `set ${flag} unless this is for tests`,
+  );
+}
+
+const MARKS: Readonly<Record<Finding["outcome"], string>> = {
+  ok: "ok",
+  warning: "warning",
+  failing: "FAILING",
+};
+
+/** One line for each finding, and a second one that says what to do. */
+function print(findings: readonly PartFinding[]): string {
+  const lines = findings.map(({ part, check, outcome, detail, fix }) => {
+    const line = `${MARKS[outcome].padEnd(8)} ${part.padEnd(11)} ${check}: ${detail}\n`;
+    return fix === undefined ? line : `${line}${" ".repeat(21)}→ ${fix}\n`;
+  });
+  const count = (outcome: Finding["outcome"]): number =>
+    findings.filter((finding) => finding.outcome === outcome).length;
+  return `${lines.join("")}\n${count("failing")} failing, ${count("warning")} warnings, ${count("ok")} ok\n`;
+}
