@@ -1,0 +1,145 @@
+/**
+ * Memory, SQLite and PostgreSQL answer list queries alike: 20,000 random questions about random artifacts, each asked of
+ * all three. That they answer as the contract says is tested beside the adapters, on the two that need no server.
+ */
+
+import { memoryStore } from "@docyard/adapters/store/memory";
+import { postgresStore } from "@docyard/adapters/store/postgres";
+import { sqliteStore } from "@docyard/adapters/store/sqlite";
+import type { Artifact, ArtifactStatus, FindQuery, Found, JsonObject, Store } from "@docyard/core";
+import * as fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { artifacts, findQueries, metadata, plainArtifact, STATUSES } from "../arbitraries.ts";
+import type { FreshDatabase } from "./index.ts";
+import { freshDatabase } from "./index.ts";
+
+const created = { type: "artifact.created", at: 0, by: null } as const;
+
+/** Writes at once: a server with few connections turns those away that would wait too long for one. */
+const AT_ONCE = 32;
+
+let database: FreshDatabase;
+let memory: Store;
+let sqlite: Store;
+let postgres: Store;
+let stores: readonly Store[];
+
+beforeAll(async () => {
+  database = await freshDatabase();
+  memory = memoryStore();
+  sqlite = await sqliteStore({ file: ":memory:" });
+  postgres = await postgresStore({ url: database.url, connectionsMax: 4 });
+  stores = [memory, sqlite, postgres];
+});
+afterAll(async () => {
+  for (const store of stores) await store.close();
+  await database.remove();
+});
+
+/** Each artifact comes into being with one status and leaves it for its own, so that indexes have had to follow. */
+async function fill(rows: readonly Artifact[], detours: readonly ArtifactStatus[]): Promise<void> {
+  const write = async (store: Store, row: Artifact, i: number): Promise<void> => {
+    const via = detours[i % Math.max(1, detours.length)] ?? row.status;
+    await store.artifacts.insert({ ...row, status: via }, created);
+    if (via !== row.status) await store.artifacts.update(row.id, 1, { status: row.status }, created);
+  };
+  for (const store of stores) {
+    for (let from = 0; from < rows.length; from += AT_ONCE) {
+      const some = rows.slice(from, from + AT_ONCE);
+      await Promise.all(some.map((row, i) => write(store, row, from + i)));
+    }
+  }
+}
+
+/** Whole rows, so that what is stored is compared, too. */
+async function expectAgreement(query: FindQuery): Promise<void> {
+  const [expected, ...others] = await Promise.all(stores.map((store) => store.artifacts.find(query)));
+  for (const found of others) expect({ query, ...found }).toEqual({ query, ...(expected as Found) });
+}
+
+/** Docks of one world: their names, ids and contents are no other world's, so that all can be in one database. */
+function inWorld(world: number, rows: readonly Artifact[]): Artifact[] {
+  const name = (text: string | null): string | null => (text === null ? null : `${text}_w${world}`);
+  return rows.map((row) => ({
+    ...row,
+    id: name(row.id)!,
+    dockId: name(row.dockId)!,
+    uploadId: name(row.uploadId),
+  }));
+}
+
+test("small docks: 18,000 random questions", async () => {
+  let world = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      artifacts(24).chain((rows) =>
+        fc.tuple(
+          fc.constant(rows),
+          fc.array(fc.constantFrom(...STATUSES), { maxLength: 7 }),
+          fc.array(findQueries(rows), { minLength: 150, maxLength: 150 }),
+        ),
+      ),
+      async ([rows, detours, queries]) => {
+        world++;
+        await fill(inWorld(world, rows), detours);
+        for (const query of queries) {
+          const { after } = query.start;
+          const start =
+            after === undefined ? query.start : { after: { ...after, id: `${after.id}_w${world}` } };
+          await expectAgreement({ ...query, dockId: `${query.dockId}_w${world}`, start });
+        }
+      },
+    ),
+    { numRuns: 120 },
+  );
+});
+
+test("a dock large enough for every way of answering: 2,000 random questions", async () => {
+  // More completed rows than a walk takes without asking the name index, and than one batch of checked rows.
+  const size = 1_500;
+  const documents = fc.sample(metadata(), { numRuns: 40, seed: 7 });
+  const dockId = "dock_large";
+  const many = Array.from({ length: size }, (_, i) =>
+    plainArtifact(i, {
+      dockId,
+      metadata: {
+        ...documents[i % documents.length],
+        everywhere: 1,
+        half: i % 2 === 0,
+        pair: [i % 2, i % 3],
+      },
+      filename: `${["Invoice", "summary", "é%_"][i % 3]} ${i % 100}${i < 200 ? " old" : ""}.pdf`,
+      status: i % 11 === 0 ? "created" : "upload_completed",
+      createdAt: 1_000 + Math.floor(i / 7),
+    }),
+  );
+  // Questions about much, which the ones about parts of a document rarely are.
+  const broad = fc.record(
+    {
+      filter: fc.constantFrom<JsonObject>(
+        { everywhere: 1 },
+        { half: true },
+        { half: false, everywhere: 1 },
+        { pair: [1] },
+        { pair: [2, 0] },
+        { pair: [{}] },
+      ),
+      search: fc.constantFrom("invoice", "É%_", "old", "e 1", "7", "summary 33.pdf", "zzz"),
+    },
+    { requiredKeys: [] },
+  );
+  await fill(many, []);
+  await fc.assert(
+    fc.asyncProperty(
+      findQueries(many),
+      broad,
+      fc.nat(size + 10),
+      fc.constantFrom(1, 5, 20, 20, 1_000),
+      async (query, more, offset, limit) => {
+        const start = query.start.offset === undefined ? query.start : { offset };
+        await expectAgreement({ ...query, ...more, dockId, face: "machine", start, limit });
+      },
+    ),
+    { numRuns: 2_000 },
+  );
+});
