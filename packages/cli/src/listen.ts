@@ -7,8 +7,8 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
-import { collectWhileReceiving } from "./collect.ts";
 import { Failure, reasonOf } from "./failure.ts";
+import { collectWhileReceiving } from "./memory.ts";
 
 /** Handles one request; `env` carries node's own objects, for bodies that are better moved without web streams. */
 export type Fetch = (

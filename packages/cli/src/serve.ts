@@ -11,6 +11,7 @@ import { firstRun } from "./documents.ts";
 import { banner, welcome } from "./first-run.ts";
 import { listen, type Fetch } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
+import { holdYoungGeneration } from "./memory.ts";
 import { VERSION } from "./version.ts";
 import { defaultPublicUrl, isEveryAddress, type Parts, schemeOf, wire } from "./wire.ts";
 import { type Background, runInBackground } from "./worker.ts";
@@ -62,6 +63,7 @@ export async function serve(config: Config): Promise<void> {
     checks,
   });
   setApp(fetch);
+  holdYoungGeneration();
   log.info({ url, version: VERSION }, "ready");
 
   const background = startBackground(parts, config, log);
