@@ -98,20 +98,32 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
   const requireOpen = (): void => {
     if (closing !== null) throw new Error("the store is closed");
   };
+  /** A pool that ends lets those wait in vain who have no connection yet: they are waited for first. */
+  const underWay = new Set<Promise<unknown>>();
+  const tracked = async <T>(work: Promise<T>): Promise<T> => {
+    underWay.add(work);
+    try {
+      return await work;
+    } finally {
+      underWay.delete(work);
+    }
+  };
 
   return sqlStore(postgresDialect, {
     async read(operation) {
       requireOpen();
-      return patiently(patienceMs, async () => {
-        const single = await readOnce(pool, operation);
-        if (single !== null) return single.value;
-        return transaction(pool, "begin isolation level repeatable read, read only", operation);
-      });
+      return tracked(
+        patiently(patienceMs, async () => {
+          const single = await readOnce(pool, operation);
+          if (single !== null) return single.value;
+          return transaction(pool, "begin isolation level repeatable read, read only", operation);
+        }),
+      );
     },
     async write(operation, taken) {
       requireOpen();
       try {
-        return await patiently(patienceMs, () => transaction(pool, "begin", operation));
+        return await tracked(patiently(patienceMs, () => transaction(pool, "begin", operation)));
       } catch (error) {
         if (codeOf(error) !== UNIQUE_VIOLATION) throw error;
         throw new DocyardError("already_exists", taken, { cause: error });
@@ -123,7 +135,7 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
       if (version > SCHEMA_VERSION) throw new NewerSchemaError(version);
     },
     close() {
-      closing ??= end(pool);
+      closing ??= Promise.allSettled(underWay).then(() => end(pool));
       return closing;
     },
   });
