@@ -1,45 +1,20 @@
 /**
- * The store on one SQLite file: opens it, brings its schema up to date, runs operations, commits writes in groups.
+ * The store on one SQLite file: runs operations on one connection and commits writes in groups.
  * What the operations are is in the `sql-*.ts` files; several processes may have the same file open.
  */
 
-import { closeSync, existsSync, openSync, statSync } from "node:fs";
-import { dirname } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
-import SqliteDatabase from "better-sqlite3";
-import type { Database, Statement } from "better-sqlite3";
 import type { Migrated } from "./migrations.ts";
-import { migrate as migrateSql, NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
+import { NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
 import { sqlStore } from "./sql-store.ts";
-import type { Query, Sql } from "./sql.ts";
+import type { Sql } from "./sql.ts";
 import { sqliteDialect } from "./sqlite-dialect.ts";
-import { codeOf, createGroupWriter, isBusy } from "./sqlite-group.ts";
+import { codeOf, createGroupWriter } from "./sqlite-group.ts";
+import type { SqliteStoreOptions } from "./sqlite-open.ts";
+import { BUSY_TIMEOUT_MS, described, drive, openSqlite } from "./sqlite-open.ts";
 
-export interface SqliteStoreOptions {
-  /** Path of the database file, made if missing; its folder must exist. `:memory:` keeps nothing. */
-  readonly file: string;
-  /** better-sqlite3's compiled addon, already loaded: for executables that carry it inside. */
-  readonly nativeBinding?: object;
-  /** How long a write waits for another process that holds the write lock, in milliseconds. Default 5,000. */
-  readonly busyTimeoutMs?: number;
-  /** Most memory for cached pages, in KiB. Default 32,768. */
-  readonly cacheKiB?: number;
-}
-
-const BUSY_TIMEOUT_MS = 5_000;
-/** What SQLite itself may wait in the thread, in milliseconds; longer waits leave the event loop running. */
-const BLOCKING_WAIT_MS = 50;
-/** Pause between attempts to open a file that another process is opening or migrating, in milliseconds. */
-const OPEN_RETRY_MS = 20;
-const CACHE_KIB = 32_768;
-/** Statements kept prepared: all fixed ones and the common shapes of lists. */
-const PREPARED_MAX = 400;
-/** The write-ahead log is cut back to this many bytes after a burst made it longer. */
-const WAL_BYTES_MAX = 64 * 1024 * 1024;
-/** `PRAGMA synchronous = FULL`: a commit is on the disk before it is acknowledged. */
-const SYNCHRONOUS_FULL = 2;
+export type { SqliteStoreOptions } from "./sqlite-open.ts";
 
 /**
  * Opens the file and applies missing migrations.
@@ -47,7 +22,7 @@ const SYNCHRONOUS_FULL = 2;
  * database, locked for too long, schema newer than this program (`NewerSchemaError`).
  */
 export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
-  const { db, execute } = await open(options);
+  const { db, execute } = await openSqlite(options);
   const { file, busyTimeoutMs = BUSY_TIMEOUT_MS } = options;
   const group = createGroupWriter(db, { busyTimeoutMs, describe: (error) => described(error, file) });
   const begin = db.prepare<[]>("begin");
@@ -104,146 +79,12 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
 
 /** Brings the schema of a file up to date, makes the file if need be, and says from which version to which. */
 export async function migrate(options: SqliteStoreOptions): Promise<Migrated> {
-  const { db, migrated } = await open(options);
+  const { db, migrated } = await openSqlite(options);
   db.close();
   return migrated;
-}
-
-type Execute = (query: Query) => readonly unknown[];
-
-interface Opened {
-  readonly db: Database;
-  readonly execute: Execute;
-  readonly migrated: Migrated;
-}
-
-/** Opens and migrates, again and again while another process is in the way and there is time. */
-async function open(options: SqliteStoreOptions): Promise<Opened> {
-  const { file, busyTimeoutMs = BUSY_TIMEOUT_MS } = options;
-  for (const start = performance.now(); ; await sleep(OPEN_RETRY_MS)) {
-    try {
-      return openOnce(options);
-    } catch (error) {
-      if (isBusy(error) && performance.now() - start < busyTimeoutMs) continue;
-      throw described(error, file);
-    }
-  }
-}
-
-function openOnce({ file, nativeBinding, cacheKiB = CACHE_KIB }: SqliteStoreOptions): Opened {
-  requireFolder(file);
-  makePrivate(file);
-  // The typings know a path only; an addon that is loaded already is taken as well.
-  const binding = nativeBinding as unknown as string | undefined;
-  const db = new SqliteDatabase(file, {
-    timeout: BLOCKING_WAIT_MS,
-    ...(binding === undefined ? {} : { nativeBinding: binding }),
-  });
-  try {
-    configure(db, cacheKiB);
-    const execute = executor(db);
-    return { db, execute, migrated: migrateNow(db, execute) };
-  } catch (error) {
-    db.close();
-    throw error;
-  }
-}
-
-/** Set on every open: none of it is kept in the file but the journal mode. */
-function configure(db: Database, cacheKiB: number): void {
-  const mode = db.pragma("journal_mode = wal", { simple: true });
-  if (mode !== "wal" && mode !== "memory") {
-    throw new Error("SQLite cannot keep a write-ahead log there: use a local file system");
-  }
-  // The library is compiled with NORMAL as the default for WAL, which may lose commits on power loss.
-  db.pragma("synchronous = full");
-  if (db.pragma("synchronous", { simple: true }) !== SYNCHRONOUS_FULL) {
-    throw new Error("SQLite does not accept synchronous = full");
-  }
-  db.pragma("foreign_keys = on");
-  db.pragma("temp_store = memory");
-  db.pragma(`cache_size = -${cacheKiB}`);
-  db.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
-}
-
-function migrateNow(db: Database, execute: Execute): Migrated {
-  const tables = db
-    .prepare<[], { name: string }>("select name from sqlite_schema where type = 'table'")
-    .all();
-  const isOurs = tables.some(({ name }) => name === "migration");
-  if (tables.length > 0 && !isOurs) throw new Error("it is a SQLite database of another program");
-  if (isOurs) {
-    // No lock where there is nothing to do: another process may be writing.
-    const from = drive(schemaVersion(sqliteDialect), execute);
-    if (from === SCHEMA_VERSION) return { from, to: from };
-    if (from > SCHEMA_VERSION) throw new NewerSchemaError(from);
-  }
-  return db.transaction(() => drive(migrateSql(sqliteDialect, Date.now()), execute)).immediate();
-}
-
-/** Runs statements, each prepared once. */
-function executor(db: Database): Execute {
-  const prepared = new Map<string, Statement>();
-  return ({ sql, parameters }) => {
-    let found = prepared.get(sql);
-    if (found === undefined) {
-      found = db.prepare(sql);
-      if (prepared.size >= PREPARED_MAX) prepared.delete(prepared.keys().next().value!);
-      prepared.set(sql, found);
-    }
-    if (found.reader) return found.all(...parameters);
-    found.run(...parameters);
-    return [];
-  };
-}
-
-/** Runs an operation to its end without giving anyone else a turn. */
-function drive<T>(operation: Sql<T>, execute: Execute): T {
-  let step = operation.next();
-  while (step.done !== true) step = operation.next(execute(step.value));
-  return step.value;
 }
 
 function isUniqueViolation(error: unknown): boolean {
   const code = codeOf(error);
   return code === "SQLITE_CONSTRAINT_UNIQUE" || code === "SQLITE_CONSTRAINT_PRIMARYKEY";
-}
-
-function requireFolder(file: string): void {
-  if (file === ":memory:") return;
-  const folder = dirname(file);
-  if (!existsSync(folder)) throw new Error(`the folder ${folder} does not exist: create it`);
-  if (existsSync(file) && statSync(file).isDirectory()) throw new Error("it is a folder: name a file in it");
-}
-
-/** The server's signing keys are in it, so a new file is its owner's alone; its log and index take after it. */
-function makePrivate(file: string): void {
-  if (file === ":memory:" || existsSync(file)) return;
-  try {
-    closeSync(openSync(file, "a", 0o600));
-  } catch {
-    // SQLite fails the same way next, and has words for it.
-  }
-}
-
-/** What each of SQLite's codes means for the operator; the first that the extended code starts with. */
-const REASONS: readonly (readonly [code: string, reason: string])[] = [
-  ["SQLITE_BUSY", "another process keeps it locked: stop that process, or try again when it is done"],
-  ["SQLITE_LOCKED", "another connection keeps it locked: try again when it is done"],
-  ["SQLITE_NOTADB", "the file is not a SQLite database: name another file"],
-  ["SQLITE_CORRUPT", "the database is damaged: restore it from a backup"],
-  ["SQLITE_READONLY", "the file or its folder is not writable: check owner and permissions"],
-  ["SQLITE_CANTOPEN", "the file or its folder cannot be opened: check path, owner and permissions"],
-  ["SQLITE_PERM", "access is denied: check owner and permissions"],
-  ["SQLITE_FULL", "the disk is full: make room"],
-  ["SQLITE_IOERR", "the disk reports an input or output error: check it"],
-];
-
-/** One line that names the file and says what to do; the error itself is its cause. */
-function described(error: unknown, file: string): unknown {
-  if (error instanceof NewerSchemaError) return error;
-  const reason = REASONS.find(([code]) => codeOf(error).startsWith(code))?.[1];
-  if (reason === undefined && codeOf(error) !== "") return error;
-  const text = reason ?? (error instanceof Error ? error.message : String(error));
-  return new Error(`cannot use the database ${file}: ${text}`, { cause: error });
 }
