@@ -122,12 +122,13 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       face: query.face,
       part: base.part,
     });
-    const few = yield* fewNamed(search);
+    const question = ["name", base.part];
+    const few = (totals.known(listing, question) ?? 0) > FEW_NAMED ? null : yield* fewNamed(search);
     if (few !== null) {
       const matches = few.filter((row) => isWanted(row, query));
       return { ...part, matches, known: matches.length };
     }
-    const named = yield* totals.of(listing, ["name", base.part], () => pages.countNames(search));
+    const named = yield* totals.of(listing, question, () => pages.countNames(search));
     if (terms.length > 0 && rarest < named) return part;
     return {
       ...part,

@@ -10,22 +10,31 @@ const TOTALS_MAX = 1_000;
 /** Longest key, in UTF-16 units: a longer query is counted every time. */
 const KEY_MAX = 1_000;
 
+interface Counted {
+  readonly n: number;
+  readonly changes: number;
+}
+
 export interface Totals {
+  /** The total, if it is remembered. */
+  known(listing: Counted, question: readonly unknown[]): number | undefined;
   /** The total of a question about a listing: remembered, or counted now. */
-  of(
-    listing: { readonly n: number; readonly changes: number },
-    question: readonly unknown[],
-    count: () => Sql<number>,
-  ): Sql<number>;
+  of(listing: Counted, question: readonly unknown[], count: () => Sql<number>): Sql<number>;
 }
 
 export function createTotals(): Totals {
   const totals = new Map<string, { readonly changes: number; readonly total: number }>();
+  const keyOf = ({ n }: Counted, question: readonly unknown[]): string => `${n} ${JSON.stringify(question)}`;
+  const recall = (key: string, { changes }: Counted): number | undefined => {
+    const found = totals.get(key);
+    return found?.changes === changes ? found.total : undefined;
+  };
   return {
+    known: (listing, question) => recall(keyOf(listing, question), listing),
     *of(listing, question, count) {
-      const key = `${listing.n} ${JSON.stringify(question)}`;
-      const known = totals.get(key);
-      if (known?.changes === listing.changes) return known.total;
+      const key = keyOf(listing, question);
+      const known = recall(key, listing);
+      if (known !== undefined) return known;
       const total = yield* count();
       if (key.length <= KEY_MAX) {
         // Written last, forgotten last.
