@@ -4,7 +4,7 @@
  * the adapters' and the end-to-end tests' affair.
  */
 import type { Artifact, Docyard } from "@docyard/core";
-import { isDocyardError } from "@docyard/core";
+import { DocyardError, isDocyardError } from "@docyard/core";
 import { describe, expect, test } from "vitest";
 
 import { audit, auditCleanedUp } from "./audit.ts";
@@ -427,4 +427,42 @@ describe("faults that are no crash", () => {
     expect(await docyard.sweep({ signal: stop.signal })).toEqual({ handled: 2, failures: [] });
     expect(await world.docyard.sweep({ signal: AbortSignal.abort() })).toEqual({ handled: 0, failures: [] });
   });
+});
+
+test("an upload whose storage is away for hours is verified when it comes back", async () => {
+  const world = await createWorld({ attestsDigests: false });
+  const upload = await staged(world);
+  expect(((await complete(world, world.docyard, upload)) as { artifact: Artifact }).artifact.status).toBe(
+    "upload_started",
+  );
+  const away = world.hooked((call, run) =>
+    call.startsWith("blobs.")
+      ? Promise.reject(new DocyardError("upstream_failed", "The object storage does not answer: try again"))
+      : run(),
+  );
+  for (let attempt = 1; attempt <= 12; attempt++) {
+    expect(await away.ingest(upload.id)).toBe("retrying");
+    world.advance(20 * 60_000);
+  }
+  expect(await world.docyard.ingest(upload.id)).toBe("completed");
+  await auditCleanedUp(world);
+});
+
+test("storage that goes away right after the commit leaves a completed artifact, and clean-up for later", async () => {
+  const world = await createWorld({ attestsDigests: false });
+  const upload = await staged(world);
+  await complete(world, world.docyard, upload);
+  let isAway = false;
+  const docyard = world.hooked(async (call, run) => {
+    if (isAway && call.startsWith("blobs.")) throw new DocyardError("upstream_failed", "gone");
+    const answer = await run();
+    if (call === "artifacts.update" && (answer as Artifact | null)?.status === "upload_completed")
+      isAway = true;
+    return answer;
+  });
+  expect(await docyard.ingest(upload.id)).toBe("completed");
+  expect(isAway).toBe(true);
+  const types = (await world.store.artifacts.events("dock_a", 0, 100)).map(({ type }) => type);
+  expect(types.at(-1)).toBe("artifact.completed");
+  await auditCleanedUp(world);
 });

@@ -25,6 +25,7 @@ import type {
 import { createDocyard, createIdSource } from "@docyard/core";
 
 import { artifactRow, NOON } from "./rows.ts";
+import { fakeIngest } from "./studio-parts.ts";
 
 export const MINUTE_MS = 60_000;
 export const HOUR_MS: number = 60 * MINUTE_MS;
@@ -86,7 +87,8 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     ...options.settings,
     limits: { list: UNLIMITED, download: UNLIMITED, token: UNLIMITED, ...options.settings?.limits },
   };
-  const build = (ports: Ports): Docyard => createDocyard({ ...ports, settings, now, ids });
+  const build = (ports: Ports): Docyard =>
+    createDocyard({ ...ports, ingest: fakeIngest(new Map()), settings, now, ids });
   const docyard = build(ports);
   await ports.store.accounts.insert(accounts());
 

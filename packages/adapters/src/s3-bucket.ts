@@ -5,6 +5,7 @@
 
 import { randomBytes, randomUUID } from "node:crypto";
 import type { S3, S3ClientConfig } from "@aws-sdk/client-s3";
+import { DocyardError } from "@docyard/core";
 import { checkKey } from "./blob/key.ts";
 import type { S3BlobsOptions } from "./blob/s3.ts";
 
@@ -104,7 +105,11 @@ export async function openBucket(options: S3BlobsOptions, closing: AbortSignal):
         return await send(s3, { abortSignal });
       } catch (error) {
         abortSignal.throwIfAborted();
-        throw error;
+        throw isOutage(error)
+          ? new DocyardError("upstream_failed", "The object storage does not answer: try again", {
+              cause: error,
+            })
+          : error;
       }
     };
 
@@ -170,6 +175,23 @@ export async function attestedDigest(
   if (!/^[A-Za-z0-9+/]{43}=$/.test(claim.ChecksumSHA256)) return null;
   if (!(await bucket.attests())) return null;
   return Buffer.from(claim.ChecksumSHA256, "base64").toString("hex");
+}
+
+/** The server is unreachable, overloaded or broken: nothing is known of the object, and trying again may help. */
+function isOutage(error: unknown): boolean {
+  const {
+    name,
+    code,
+    $metadata: metadata,
+  } = error as {
+    readonly name?: string;
+    readonly code?: unknown;
+    readonly $metadata?: { readonly httpStatusCode?: number };
+  };
+  const status = metadata?.httpStatusCode;
+  if (status !== undefined) return status >= 500 || status === 429;
+  // Of the system (ECONNREFUSED, ENOTFOUND …) or of the vendor's own clock.
+  return typeof code === "string" || name === "TimeoutError";
 }
 
 /** Any 404 is alike: servers name them differently. */

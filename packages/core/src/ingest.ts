@@ -76,7 +76,7 @@ async function run(
 ): Promise<IngestOutcome> {
   try {
     const { attempts } = lease.artifact();
-    if (attempts > context.settings.ingest.attemptsMax) {
+    if (attempts > context.settings.ingest.attemptsMax && !isPatient(context, lease.artifact())) {
       return await fail(context, lease, {
         code: "internal",
         message: `Processing was interrupted ${attempts - 1} times and is given up`,
@@ -86,11 +86,12 @@ async function run(
     const staged = await stage(context, ports, lease);
     const facts = await examine(context, ports, lease, staged);
     const outcome = await publish(context, lease, staged, facts);
-    await afterwards(context, lease);
+    // What fails from here on leaves the row due, and the sweep does it.
+    await afterwards(context, lease).catch(onError);
     return outcome;
   } catch (error) {
     if (error instanceof LeaseLost || lease.isLost()) {
-      await dropOwnAttempt(context, lease.artifact());
+      await tidy(context, lease.artifact());
       return "lost";
     }
     if (lease.isStopping()) return await release(context, lease);
@@ -443,7 +444,8 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
   const known = error instanceof DocyardError && error.code !== "internal" ? error : null;
   const transient = known === null || known.code === "upstream_failed";
   try {
-    if (!transient || attempts >= settings.ingest.attemptsMax) {
+    const isLast = attempts >= settings.ingest.attemptsMax && !isPatient(context, lease.artifact());
+    if (!transient || isLast) {
       const tries = transient && attempts > 1 ? ` (tried ${attempts} times)` : "";
       return await fail(context, lease, {
         code: known?.code ?? "internal",
@@ -452,7 +454,7 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
       });
     }
     const delayMs = backoff(context, attempts);
-    await dropOwnAttempt(context, lease.artifact());
+    await tidy(context, lease.artifact());
     await lease.write({ dueAt: now() + delayMs, updatedAt: now() }, [
       "artifact.retried",
       { attempt: attempts, reason: known?.message ?? "internal", delayMs },
@@ -481,13 +483,13 @@ async function fail(
     },
     ["artifact.failed", { code, reason: message }],
   );
-  await dropOwnAttempt(context, lease.artifact());
+  await tidy(context, lease.artifact());
   return "failed";
 }
 
 /** Asked to stop: the row is due at once for the next worker, and the attempt does not count. */
 async function release(context: Context, lease: Lease): Promise<IngestOutcome> {
-  await dropOwnAttempt(context, lease.artifact());
+  await tidy(context, lease.artifact());
   try {
     await lease.write({ dueAt: context.now(), attempts: lease.artifact().attempts - 1 }, null);
     return "released";
@@ -518,6 +520,19 @@ async function afterwards(context: Context, lease: Lease): Promise<void> {
     // The sweep was quicker, or the client has deleted it meanwhile: nothing is left to do.
     if (!(error instanceof LeaseLost)) throw error;
   });
+}
+
+/**
+ * Whether an artifact is tried for as long as its upload may take, however often: its bytes are here already, and it is
+ * our own storage that does not answer.
+ */
+function isPatient({ settings, now }: Context, { source, createdAt }: Artifact): boolean {
+  return source.kind === "upload" && now() < createdAt + settings.uploadWindowMs;
+}
+
+/** Clean-up that must not get in the way: what stays behind goes with the next attempt, or with the row. */
+async function tidy(context: Context, artifact: Artifact): Promise<void> {
+  await dropOwnAttempt(context, artifact).catch(() => {});
 }
 
 /** Deletes what this attempt staged, and nothing else: an attempt's number is its own. */

@@ -5,6 +5,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { S3 } from "@aws-sdk/client-s3";
+import { DocyardError } from "@docyard/core";
 import type { BlobStore } from "@docyard/core";
 import { checkKey, keyFault } from "./key.ts";
 import type { Bucket } from "../s3-bucket.ts";
@@ -238,6 +239,7 @@ async function proveReadWrite(bucket: Bucket): Promise<void> {
 /** The vendor's errors often have a telling name and an empty or useless message. */
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return "unknown reason";
+  if (error instanceof DocyardError && error.cause !== undefined) return describe(error.cause);
   const code = (error as NodeJS.ErrnoException).code;
   return [error.name === "Error" ? (code ?? "") : error.name, error.message].filter(Boolean).join(": ");
 }
