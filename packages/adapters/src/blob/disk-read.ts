@@ -13,8 +13,8 @@ import { CorruptBlob } from "./serve.ts";
 import type { Checksums } from "./sidecar.ts";
 import { CHUNK_BYTES } from "./sidecar.ts";
 
-/** Buffers of one MiB per reader: one being read, one being sent, one between the two. */
-const RING_DEPTH = 3;
+/** Buffers of one MiB per reader: one being read while the other is sent. A third gains nothing and costs eight readers 8 MiB. */
+const RING_DEPTH = 2;
 /** Idle buffers kept for the next reader; zeroing fresh ones costs more than reading into them. */
 const IDLE_BUFFERS_MAX = 16;
 
