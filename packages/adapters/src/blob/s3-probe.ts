@@ -7,6 +7,7 @@ import { createHash, randomBytes } from "node:crypto";
 import type { S3, S3ServiceException } from "@aws-sdk/client-s3";
 import type { Finding } from "../probe.ts";
 import { clockFinding, failing, ok, warning } from "../probe.ts";
+import { isDocyardError } from "@docyard/core";
 import type { Bucket } from "../s3-bucket.ts";
 import { openBucket } from "../s3-bucket.ts";
 import type { S3BlobsOptions } from "./s3.ts";
@@ -45,7 +46,14 @@ export async function probeS3(options: S3BlobsOptions): Promise<Finding[]> {
     options,
     key: `${bucket.prefix}.docyard/doctor-${randomBytes(8).toString("hex")}`,
     bytes: randomBytes(1_000),
-    send: (request) => bucket.call(AbortSignal.timeout(TIMEOUT_MS), request),
+    send: async (request) => {
+      try {
+        return await bucket.call(AbortSignal.timeout(TIMEOUT_MS), request);
+      } catch (error) {
+        // An operator wants the server's own words, not ours for clients.
+        throw isDocyardError(error, "upstream_failed") ? error.cause : error;
+      }
+    },
   };
   try {
     const reach = await readAndWrite(at);
