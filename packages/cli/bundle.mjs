@@ -1,10 +1,14 @@
 /**
  * Bundles the built program into `dist/bundle`: a server that reads a dozen files starts in half the time of one that
- * reads a thousand. Drivers stay chunks of their own, loaded when they are chosen; the launcher says when it is used.
+ * reads a thousand. Drivers stay chunks of their own, loaded when they are chosen; the launcher decides when it is used.
  */
 
-import { rename, rm } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rename, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
 
@@ -64,3 +68,22 @@ await build({
 // Whole or not at all: a launcher must not find half of it.
 await rm(finished, { recursive: true, force: true });
 await rename(outdir, finished);
+await startOnce();
+
+/** One start and stop leaves the compiled code for all that follow. */
+async function startOnce() {
+  const folder = await mkdtemp(join(tmpdir(), "docyard-bundle-"));
+  const launcher = fileURLToPath(new URL("bin/docyard-server.js", import.meta.url));
+  try {
+    await rm(`${dist}.compiled`, { recursive: true, force: true });
+    const server = spawn(process.execPath, [launcher, "--port", "0", "--log-level", "error"], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    server.stdout.once("data", () => server.kill("SIGTERM"));
+    const [code] = await once(server, "exit");
+    if (code !== 0) throw new Error(`the bundle was started once, and ended with ${code}`);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -3,6 +3,7 @@
 // the Node that is installed beside this program, and hands over to it; signals and the exit code pass through.
 import { spawn } from "node:child_process";
 import { existsSync, realpathSync, statSync } from "node:fs";
+import module from "node:module";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -29,6 +30,8 @@ async function runHere() {
     return;
   }
   const bundle = join(here, "../dist/bundle/main.js");
+  // Compiled code is kept beside the program, where only its owner writes; elsewhere this does nothing.
+  module.enableCompileCache?.(join(here, "../dist/.compiled"));
   const { main } = await import(pathToFileURL(isFresh(bundle) ? bundle : built).href);
   await main(process.argv.slice(2));
 }
