@@ -52,7 +52,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await server?.kill();
-  await folder.remove();
+  await folder?.remove();
 });
 
 /** One client's upload, from its point of view. */

@@ -24,8 +24,8 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await server.kill();
-  await folder.remove();
+  await server?.kill();
+  await folder?.remove();
 });
 
 interface Sample {

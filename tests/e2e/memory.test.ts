@@ -35,8 +35,8 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await server.kill();
-  await folder.remove();
+  await server?.kill();
+  await folder?.remove();
 });
 
 /** The most memory the server had while `work` ran. */

@@ -24,8 +24,8 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await server.kill();
-  await folder.remove();
+  await server?.kill();
+  await folder?.remove();
 });
 
 const racers = <T>(run: (index: number) => Promise<T>): Promise<T[]> =>

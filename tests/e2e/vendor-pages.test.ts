@@ -34,8 +34,8 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await server.kill();
-  await folder.remove();
+  await server?.kill();
+  await folder?.remove();
 });
 
 /** Runs a command of the pages, filled in, and gives back what it printed. */
