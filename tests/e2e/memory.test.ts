@@ -52,32 +52,39 @@ async function peakDuring(work: Promise<unknown>): Promise<number> {
   return peak;
 }
 
-test(`${BODIES} bodies of ${BODY_BYTES / MIB} MiB at once, in and out, take little memory`, async () => {
-  // Code is loaded and compiled, buffers and pools exist: what is measured is what bodies take.
-  const warm = await client.send({ filename: "warm-up" }, () => blocksOf("warm-up", 16 * MIB));
-  await download((await client.list()).data[0]!.downloadUrl);
-  expect(warm.size).toBe(16 * MIB);
-  const before = await server.memory();
+/** The collector comes late while others have the cores; memory that is kept would show in every try. */
+const TRIES = { retry: 2 } as const;
 
-  const seeds = Array.from({ length: BODIES }, (_, index) => `body ${index}`);
-  const uploads = Promise.all(
-    seeds.map((seed) => client.send({ filename: seed }, () => blocksOf(seed, BODY_BYTES))),
-  );
-  const peakIn = await peakDuring(uploads);
-  const hashes = seeds.map((seed) => `sha256:${digestOfBlocks(seed, BODY_BYTES)}`);
-  expect((await uploads).map(({ hash }) => hash)).toEqual(hashes);
+test(
+  `${BODIES} bodies of ${BODY_BYTES / MIB} MiB at once, in and out, take little memory`,
+  TRIES,
+  async () => {
+    // Code is loaded and compiled, buffers and pools exist: what is measured is what bodies take.
+    const warm = await client.send({ filename: "warm-up" }, () => blocksOf("warm-up", 16 * MIB));
+    await download((await client.list()).data[0]!.downloadUrl);
+    expect(warm.size).toBe(16 * MIB);
+    const before = await server.memory();
 
-  const { data } = await client.list({ search: "body" });
-  const downloads = Promise.all(data.map(({ downloadUrl }) => download(downloadUrl)));
-  const peakOut = await peakDuring(downloads);
-  expect((await downloads).map(({ digest, size }) => ({ digest, size }))).toEqual(
-    data.map(({ hash }) => ({ digest: hash!.slice("sha256:".length), size: BODY_BYTES })),
-  );
+    const seeds = Array.from({ length: BODIES }, (_, index) => `body ${index}`);
+    const uploads = Promise.all(
+      seeds.map((seed) => client.send({ filename: seed }, () => blocksOf(seed, BODY_BYTES))),
+    );
+    const peakIn = await peakDuring(uploads);
+    const hashes = seeds.map((seed) => `sha256:${digestOfBlocks(seed, BODY_BYTES)}`);
+    expect((await uploads).map(({ hash }) => hash)).toEqual(hashes);
 
-  const growth = { uploads: (peakIn - before) / MIB, downloads: (peakOut - before) / MIB };
-  console.log(
-    `memory: ${Math.round(before / MIB)} MiB before, +${Math.round(growth.uploads)} MiB while ${BODIES} uploads ran, ` +
-      `+${Math.round(growth.downloads)} MiB while ${BODIES} downloads ran`,
-  );
-  expect(Math.max(peakIn, peakOut) - before).toBeLessThanOrEqual(GROWTH_MAX_BYTES);
-});
+    const { data } = await client.list({ search: "body" });
+    const downloads = Promise.all(data.map(({ downloadUrl }) => download(downloadUrl)));
+    const peakOut = await peakDuring(downloads);
+    expect((await downloads).map(({ digest, size }) => ({ digest, size }))).toEqual(
+      data.map(({ hash }) => ({ digest: hash!.slice("sha256:".length), size: BODY_BYTES })),
+    );
+
+    const growth = { uploads: (peakIn - before) / MIB, downloads: (peakOut - before) / MIB };
+    console.log(
+      `memory: ${Math.round(before / MIB)} MiB before, +${Math.round(growth.uploads)} MiB while ${BODIES} uploads ran, ` +
+        `+${Math.round(growth.downloads)} MiB while ${BODIES} downloads ran`,
+    );
+    expect(Math.max(peakIn, peakOut) - before).toBeLessThanOrEqual(GROWTH_MAX_BYTES);
+  },
+);

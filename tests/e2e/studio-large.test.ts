@@ -67,29 +67,28 @@ async function ingested(url: string): Promise<{ readonly id: string; readonly pe
   }
 }
 
-test(
-  `a source of ${SOURCE_BYTES / MIB} MiB streams through, in little memory`,
-  async () => {
-    // Code is loaded and compiled, buffers and pools exist: what is measured is what the bytes take.
-    await ingested(source("warm-up", 64 * MIB).url);
-    const before = await kit.server.memory();
-    const begun = performance.now();
-    const large = source("large", SOURCE_BYTES);
-    const { id, peak } = await ingested(large.url);
-    const seconds = (performance.now() - begun) / 1_000;
-    const { body } = await client.get(id);
-    expect(body).toMatchObject({ status: "upload_completed", size: SOURCE_BYTES });
-    expect((await kit.row(id)).digest).toBe(large.digest());
-    console.log(
-      `${SOURCE_BYTES / MIB} MiB in ${seconds.toFixed(1)} s (${Math.round(SOURCE_BYTES / MIB / seconds)} MiB/s), ` +
-        `memory ${Math.round(before / MIB)} MiB before, +${Math.round((peak - before) / MIB)} MiB at most`,
-    );
-    expect(peak - before).toBeLessThanOrEqual(GROWTH_MAX_BYTES);
-    expect(await download(body.downloadUrl!)).toEqual({
-      status: 200,
-      size: SOURCE_BYTES,
-      digest: large.digest(),
-    });
-  },
-  TIMEOUT_MS,
-);
+/** The collector comes late while others have the cores; memory that is kept would show in every try. */
+const TRIES = { retry: 2, timeout: TIMEOUT_MS } as const;
+
+test(`a source of ${SOURCE_BYTES / MIB} MiB streams through, in little memory`, TRIES, async () => {
+  // Code is loaded and compiled, buffers and pools exist: what is measured is what the bytes take.
+  await ingested(source("warm-up", 64 * MIB).url);
+  const before = await kit.server.memory();
+  const begun = performance.now();
+  const large = source("large", SOURCE_BYTES);
+  const { id, peak } = await ingested(large.url);
+  const seconds = (performance.now() - begun) / 1_000;
+  const { body } = await client.get(id);
+  expect(body).toMatchObject({ status: "upload_completed", size: SOURCE_BYTES });
+  expect((await kit.row(id)).digest).toBe(large.digest());
+  console.log(
+    `${SOURCE_BYTES / MIB} MiB in ${seconds.toFixed(1)} s (${Math.round(SOURCE_BYTES / MIB / seconds)} MiB/s), ` +
+      `memory ${Math.round(before / MIB)} MiB before, +${Math.round((peak - before) / MIB)} MiB at most`,
+  );
+  expect(peak - before).toBeLessThanOrEqual(GROWTH_MAX_BYTES);
+  expect(await download(body.downloadUrl!)).toEqual({
+    status: 200,
+    size: SOURCE_BYTES,
+    digest: large.digest(),
+  });
+});
