@@ -25,8 +25,10 @@ export interface Stats {
   readonly troubles: readonly string[];
 }
 
-/** What the writer tells: `staged` and `copied` only after the store has resolved. */
-export type Told = { readonly told: "staged" | "copied"; readonly key: string; readonly digest: string };
+/** What the writer tells: `staged` and `copied` only after the store has resolved; `failed` when it had to stop. */
+export type Told =
+  | { readonly told: "staged" | "copied"; readonly key: string; readonly digest: string }
+  | { readonly told: "failed"; readonly why: string };
 
 const [mode, root] = process.argv.slice(2) as ["serve" | "write", string];
 const SECRET = new Uint8Array(32).fill(7);
@@ -38,13 +40,13 @@ process.on("unhandledRejection", (reason) =>
 process.on("uncaughtException", (error) => troubles.push(`uncaught ${error.stack ?? error.message}`));
 process.on("disconnect", () => process.exit(0));
 
-let origin = "";
+let origin = "http://127.0.0.1";
 const blobs = await diskBlobs({ root, baseUrl: () => origin, secret: SECRET });
 const host = { admit: async () => {}, corrupt: async () => {} };
 const STATUS: Readonly<Record<string, number>> = { permission_denied: 403, not_found: 404, too_large: 409 };
 
 if (mode === "serve") await serve();
-else await write();
+else await write().catch((error: unknown) => process.send!({ told: "failed", why: String(error) } satisfies Told));
 
 async function serve(): Promise<void> {
   const server: Server = createServer({ requestTimeout: 0 }, (incoming, outgoing) => {

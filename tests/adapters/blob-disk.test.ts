@@ -427,6 +427,21 @@ describe("sidecars that are lost or not theirs", () => {
     expect(await filesBelow(root)).toEqual(["blob"]);
   });
 
+  test("left without its blob by a crash: listed with no bytes, no blob, and deleting the key takes it away", async () => {
+    const { blobs, root } = await disk();
+    await put(blobs, "docks/d/whole", bytes);
+    await put(blobs, "docks/d/torn", bytes);
+    await rm(join(root, "docks/d/torn"));
+    const listed = await blobs.list("docks/", { limit: 10 });
+    expect(listed.map(({ key, size }) => [key, size])).toEqual([
+      ["docks/d/torn", 0],
+      ["docks/d/whole", bytes.length],
+    ]);
+    expect(await blobs.stat("docks/d/torn")).toBeNull();
+    await blobs.delete("docks/d/torn");
+    expect(await filesBelow(root)).toEqual(["docks/d/whole", "docks/d/whole.crc"]);
+  });
+
   test("stat attests only what a sidecar was made for: another file, or a touched one, it does not", async () => {
     const first = await disk();
     await put(first.blobs, "blob", bytes);

@@ -261,7 +261,10 @@ export interface BlobStore {
   /** Removes the bytes; a missing key is success. */
   delete(key: string): Promise<void>;
 
-  /** Keys that start with `prefix` and come after `after`, in code unit order, at most `limit`. */
+  /**
+   * Keys that start with `prefix` and come after `after`, in code unit order, at most `limit`. What a crash left of a
+   * blob is listed too, with the size it has, though `stat` knows no such blob: `delete` takes it away.
+   */
   list(
     prefix: string,
     options: { readonly after?: string; readonly limit: number },

@@ -1,12 +1,15 @@
 /**
  * Lists blob files in key order, page by page, without walking what lies before the page.
  * Reads names, sizes and times; leaves out checksum files, hidden names and whatever else is no blob.
+ *
+ * A sidecar whose blob never got its name is listed under that name, with 0 bytes: a crash leaves one, and nobody would
+ * ever find it otherwise. Deleting the key takes it away.
  */
 
 import { join } from "node:path";
 import type { DiskIo } from "./disk-io.ts";
 import { unlessMissing } from "./disk-io.ts";
-import { compareKeys, keyFault } from "./key.ts";
+import { compareKeys, keyFault, SIDECAR_SUFFIX } from "./key.ts";
 
 export interface ListedBlob {
   readonly key: string;
@@ -26,22 +29,28 @@ export async function listFiles(
   /** `folder` is empty or ends in a slash. */
   const walk = async (folder: string): Promise<void> => {
     const entries = await unlessMissing(io.readdir(join(root, folder), { withFileTypes: true }));
-    const names: string[] = [];
+    const names = new Set<string>();
     for (const entry of entries ?? []) {
       const key = folder + entry.name;
-      if (entry.isDirectory() && keyFault(`${key}/x`) === null) names.push(`${key}/`);
-      else if (entry.isFile() && keyFault(key) === null) names.push(key);
+      if (entry.isDirectory() && keyFault(`${key}/x`) === null) names.add(`${key}/`);
+      else if (entry.isFile()) {
+        const name = key.endsWith(SIDECAR_SUFFIX) ? key.slice(0, -SIDECAR_SUFFIX.length) : key;
+        if (keyFault(name) === null) names.add(name);
+      }
     }
     // A folder sorts by its name and slash, exactly where its keys do.
-    for (const name of names.sort(compareKeys)) {
+    for (const name of [...names].sort(compareKeys)) {
       if (found.length >= limit) return;
       if (name.endsWith("/")) {
         const mayMatch = name.startsWith(prefix) || prefix.startsWith(name);
         if (mayMatch && (name > after || after.startsWith(name))) await walk(name);
       } else if (name.startsWith(prefix) && name > after) {
-        const stats = await unlessMissing(io.lstat(join(root, name)));
-        if (stats !== null)
-          found.push({ key: name, size: stats.size, modifiedAt: Math.floor(stats.mtimeMs) });
+        const path = join(root, name);
+        const blob = await unlessMissing(io.lstat(path));
+        const stats = blob ?? (await unlessMissing(io.lstat(path + SIDECAR_SUFFIX)));
+        if (stats !== null) {
+          found.push({ key: name, size: blob?.size ?? 0, modifiedAt: Math.floor(stats.mtimeMs) });
+        }
       }
     }
   };
