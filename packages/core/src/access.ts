@@ -4,6 +4,7 @@
  */
 
 import { DocyardError } from "./errors.ts";
+import type { Quota, RetentionRule } from "./quota.ts";
 
 /** A permission on a credential (contract 2, "Scopes"). */
 export const SCOPES = [
@@ -34,6 +35,10 @@ export interface Dock {
   readonly id: string;
   readonly organizationId: string;
   readonly name: string;
+  /** Most that it may hold; absent: not limited. */
+  readonly quota?: Quota;
+  /** What is deleted by age; absent: nothing. */
+  readonly retention?: readonly RetentionRule[];
   readonly createdAt: number;
 }
 

@@ -21,6 +21,12 @@ export type ErrorCode =
   | "too_large"
   /** Source, address or type refused by policy. */
   | "policy_rejected"
+  /** The dock holds all that its quota allows. */
+  | "quota_exceeded"
+  /** The storage is full, or nearly: reads go on, what would write more is refused. */
+  | "no_space"
+  /** The server is read-only for now: reads go on. */
+  | "read_only"
   /** Bytes differ from the declared size or digest. */
   | "integrity_mismatch"
   /** Stored bytes no longer match their digest: they are never handed out. */

@@ -7,6 +7,7 @@ export * from "./access.ts";
 export * from "./filter.ts";
 export * from "./page.ts";
 export * from "./id.ts";
+export * from "./quota.ts";
 export type * from "./ports.ts";
 export type * from "./ports-ingest.ts";
 export type { IngestSettings, Settings, SettingsInput } from "./context.ts";

@@ -17,16 +17,37 @@ import type {
 } from "./artifact.ts";
 import type { Filter } from "./filter.ts";
 import type { PageStart } from "./page.ts";
+import type { Quota, Usage } from "./quota.ts";
 
 /** Rows and events; the only truth. */
 export interface Store {
   readonly artifacts: ArtifactStore;
   readonly accounts: AccountStore;
+  /**
+   * Every record as of one moment, in batches of at most 1,000: accounts first (an organisation before what is its), then
+   * artifacts by id, then events by dock and `seq`. Writers go on meanwhile. What a caller does not read to its end
+   * is released.
+   */
+  dump(options?: { readonly signal?: AbortSignal }): AsyncIterable<readonly StoreRecord[]>;
+  /**
+   * Adds records as they are, all or none, durably; those that are there already (account by kind and id, artifact by
+   * id, event by dock and `seq`) are left as they are. Afterwards everything holds as if they had been written one by
+   * one: lists, totals, usage, and the next event's `seq`, which comes after the highest.
+   * @returns how many were added
+   * @throws DocyardError `already_exists` if one breaks a unique rule in another way; nothing was added then.
+   */
+  load(records: readonly StoreRecord[]): Promise<number>;
   /** Resolves when the store can read and write; rejects with the reason when it cannot. */
   ready(): Promise<void>;
   /** Finishes writes under way and releases everything; repeating it is harmless, later calls reject. */
   close(): Promise<void>;
 }
+
+/** A record as `dump` tells it and `load` takes it. */
+export type StoreRecord =
+  | { readonly kind: "account"; readonly account: AccountRecord }
+  | { readonly kind: "artifact"; readonly artifact: Artifact }
+  | { readonly kind: "event"; readonly event: ArtifactEvent };
 
 export type ArtifactKey = { readonly id: string } | { readonly uploadId: string };
 
@@ -65,9 +86,10 @@ export interface Found {
 export interface ArtifactStore {
   /**
    * Stores a new row and its event; resolves to the event's sequence number in the dock.
-   * @throws DocyardError `already_exists` if the id or upload id is taken; nothing is stored then.
+   * @throws DocyardError `already_exists` if the id or upload id is taken; `quota_exceeded` as `requireQuota` says, when
+   *   a quota is given; nothing is stored then.
    */
-  insert(artifact: Artifact, event: NewEvent): Promise<number>;
+  insert(artifact: Artifact, event: NewEvent, quota?: Quota): Promise<number>;
 
   /** The row, whatever its status, or null. */
   get(key: ArtifactKey): Promise<Artifact | null>;
@@ -80,13 +102,15 @@ export interface ArtifactStore {
    * Two rules are unique indexes here, and are what makes dedup safe under any race:
    * - at most one `upload_completed` row of the machine face per (dock, digest);
    * - at most one `upload_completed` row per (dock, digest), of whatever face, with `sharesBlob` false.
-   * @throws DocyardError `already_exists` if the change would break either; nothing was changed.
+   * @throws DocyardError `already_exists` if the change would break either; `quota_exceeded` as `requireQuota` says,
+   *   when a quota is given; nothing was changed.
    */
   update(
     id: string,
     version: number,
     change: ArtifactChange,
     event: NewEvent | null,
+    quota?: Quota,
   ): Promise<Artifact | null>;
 
   /** One page of a dock. Rows committed before the call are seen; the page and its total are of one moment. */
@@ -100,6 +124,12 @@ export interface ArtifactStore {
 
   /** Whether a completed row has this `blobKey`: its bytes must stay. */
   isBlobInUse(blobKey: string): Promise<boolean>;
+
+  /** What the dock holds: the sum of `usageOf` over its rows, kept with every change rather than counted. */
+  usage(dockId: string): Promise<Usage>;
+
+  /** Rows of every dock and status whose id comes after `after`, by id, at most `limit`. */
+  walk(after: string, limit: number): Promise<Artifact[]>;
 
   /** Rows whose `dueAt` is at or before `now`, longest due first, at most `limit`. */
   due(now: number, limit: number): Promise<Artifact[]>;
@@ -282,6 +312,12 @@ export interface BlobStore {
    * `not_found`, `too_large`, `data_loss`, `invalid_argument`, or whatever `host.admit` rejected with.
    */
   readonly serve?: BlobService;
+
+  /**
+   * Bytes that may still be written: what is free, less what uploads under way have announced. Absent where there is no
+   * such bound.
+   */
+  space?(): Promise<number>;
 
   /** Resolves when bytes can be written and read; rejects with the reason when they cannot. */
   ready(): Promise<void>;

@@ -19,6 +19,7 @@ export const MACHINE_STATUS: Readonly<Record<ErrorCode, number>> = {
   not_found: 404,
   already_exists: 409,
   failed_precondition: 409,
+  quota_exceeded: 409,
   too_large: 409,
   policy_rejected: 422,
   integrity_mismatch: 422,
@@ -27,6 +28,8 @@ export const MACHINE_STATUS: Readonly<Record<ErrorCode, number>> = {
   data_loss: 500,
   internal: 500,
   upstream_failed: 502,
+  read_only: 503,
+  no_space: 507,
 } satisfies Record<ErrorCode, number>;
 
 /** Reason phrases of every status this server answers errors with (RFC 9110; 413 and 422 as Node and Nest word them). */
@@ -45,6 +48,7 @@ const REASONS: Readonly<Record<number, string>> = {
   500: "Internal Server Error",
   502: "Bad Gateway",
   503: "Service Unavailable",
+  507: "Insufficient Storage",
 };
 
 export interface MachineError {

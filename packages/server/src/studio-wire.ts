@@ -27,6 +27,7 @@ export const STUDIO_STATUS: Readonly<Record<ErrorCode, number>> = {
   not_found: 404,
   already_exists: 409,
   failed_precondition: 409,
+  quota_exceeded: 409,
   too_large: 413,
   integrity_mismatch: 422,
   source_failed: 422,
@@ -34,6 +35,8 @@ export const STUDIO_STATUS: Readonly<Record<ErrorCode, number>> = {
   data_loss: 500,
   internal: 500,
   upstream_failed: 502,
+  read_only: 503,
+  no_space: 507,
 } satisfies Record<ErrorCode, number>;
 
 /** Both of the vendor's generations at once: one reads `error`, the other `message` and `status` (contract 46). */

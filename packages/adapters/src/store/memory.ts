@@ -13,9 +13,22 @@ import type {
   ArtifactStore,
   FindQuery,
   NewEvent,
+  Quota,
   Store,
+  StoreRecord,
+  Usage,
 } from "@docyard/core";
-import { compareNewestFirst, DocyardError, foldName, handleOf, match } from "@docyard/core";
+import {
+  addUsage,
+  compareNewestFirst,
+  DocyardError,
+  foldName,
+  handleOf,
+  match,
+  NO_USAGE,
+  requireQuota,
+  usageChange,
+} from "@docyard/core";
 import { changed, organizationOf } from "./account.ts";
 
 export function memoryStore(): Store {
@@ -25,9 +38,30 @@ export function memoryStore(): Store {
     if (isClosed) throw new Error("the store is closed");
     return work();
   };
+  const artifacts = memoryArtifacts(call);
+  const accounts = memoryAccounts(call);
   return {
-    artifacts: memoryArtifacts(call),
-    accounts: memoryAccounts(call),
+    artifacts: artifacts.port,
+    accounts: accounts.port,
+    async *dump({ signal } = {}) {
+      const records = await call(() => [...accounts.dump(), ...artifacts.dump()]);
+      for (let start = 0; start < records.length; start += DUMP_BATCH) {
+        signal?.throwIfAborted();
+        yield records.slice(start, start + DUMP_BATCH);
+      }
+    },
+    load: (records) =>
+      call(() => {
+        const undo = [accounts.snapshot(), artifacts.snapshot()];
+        try {
+          return records.filter((record) =>
+            record.kind === "account" ? accounts.load(record.account) : artifacts.load(record),
+          ).length;
+        } catch (error) {
+          for (const restore of undo) restore();
+          throw error;
+        }
+      }),
     ready: () => call(() => undefined),
     close: async () => {
       isClosed = true;
@@ -37,19 +71,55 @@ export function memoryStore(): Store {
 
 type Call = <T>(work: () => T) => Promise<T>;
 
-function memoryArtifacts(call: Call): ArtifactStore {
+/** Records in one batch of a dump. */
+const DUMP_BATCH = 1_000;
+
+/** A port, and the same rows for `dump` and `load`. */
+interface Loadable<Port, Loaded> {
+  readonly port: Port;
+  dump(): StoreRecord[];
+  /** False for what is there already. */
+  load(record: Loaded): boolean;
+  /** Remembers everything; the result brings it back. */
+  snapshot(): () => void;
+}
+
+function memoryArtifacts(
+  call: Call,
+): Loadable<ArtifactStore, Exclude<StoreRecord, { readonly kind: "account" }>> {
   const rows = new Map<string, Artifact>();
   const idsByUpload = new Map<string, string>();
   const logs = new Map<string, ArtifactEvent[]>();
+  const usages = new Map<string, Usage>();
 
   const log = (artifact: Artifact, event: NewEvent): number => {
     const events = logs.get(artifact.dockId) ?? [];
-    const seq = events.length + 1;
+    const seq = (events.at(-1)?.seq ?? 0) + 1;
     const { type, at, by, data = {} } = event;
     events.push(frozen({ dockId: artifact.dockId, artifactId: artifact.id, seq, type, at, by, data }));
     logs.set(artifact.dockId, events);
     return seq;
   };
+
+  const usageOfDock = (dockId: string): Usage => usages.get(dockId) ?? NO_USAGE;
+
+  /** Puts the row in place, if the dock's quota allows it. */
+  const put = (before: Artifact | null, after: Artifact, quota: Quota = {}): void => {
+    const change = usageChange(before, after);
+    const usage = addUsage(usageOfDock(after.dockId), change);
+    requireQuota(usage, change, quota);
+    rows.set(after.id, after);
+    usages.set(after.dockId, usage);
+    if (after.uploadId !== null) idsByUpload.set(after.uploadId, after.id);
+  };
+
+  const requireFreeId = ({ id, uploadId }: Artifact): void => {
+    if (rows.has(id) || (uploadId !== null && idsByUpload.has(uploadId))) {
+      throw taken(`The id or upload id of ${id} is taken`);
+    }
+  };
+
+  const byId = (): Artifact[] => [...rows.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
 
   const taken = (message: string): DocyardError => new DocyardError("already_exists", message);
 
@@ -65,29 +135,25 @@ function memoryArtifacts(call: Call): ArtifactStore {
     }
   };
 
-  return {
-    insert: (artifact, event) =>
+  const port: ArtifactStore = {
+    insert: (artifact, event, quota) =>
       call(() => {
-        const { id, uploadId } = artifact;
-        if (rows.has(id) || (uploadId !== null && idsByUpload.has(uploadId))) {
-          throw taken(`The id or upload id of ${id} is taken`);
-        }
+        requireFreeId(artifact);
         requireUniqueContent(artifact);
-        rows.set(id, frozen(artifact));
-        if (uploadId !== null) idsByUpload.set(uploadId, id);
+        put(null, frozen(artifact), quota);
         return log(artifact, event);
       }),
 
     get: (key) => call(() => rows.get("id" in key ? key.id : (idsByUpload.get(key.uploadId) ?? "")) ?? null),
 
-    update: (id, version, change, event) =>
+    update: (id, version, change, event, quota) =>
       call(() => {
         const before = rows.get(id);
         if (before === undefined || before.version !== version) return null;
         const given = Object.entries(change).filter(([, value]) => value !== undefined);
         const after: Artifact = frozen({ ...before, ...Object.fromEntries(given), version: version + 1 });
         requireUniqueContent(after);
-        rows.set(id, after);
+        put(before, after, quota);
         if (event !== null) log(after, event);
         return after;
       }),
@@ -119,6 +185,10 @@ function memoryArtifacts(call: Call): ArtifactStore {
         [...rows.values()].some((row) => row.status === "upload_completed" && row.blobKey === blobKey),
       ),
 
+    usage: (dockId) => call(() => usageOfDock(dockId)),
+
+    walk: (after, limit) => call(() => byId().filter(({ id }) => id > after).slice(0, limit)),
+
     due: (now, limit) =>
       call(() =>
         [...rows.values()]
@@ -129,6 +199,45 @@ function memoryArtifacts(call: Call): ArtifactStore {
 
     events: (dockId, after, limit) =>
       call(() => (logs.get(dockId) ?? []).filter(({ seq }) => seq > after).slice(0, limit)),
+  };
+
+  return {
+    port,
+    dump: () => [
+      ...byId().map((artifact) => ({ kind: "artifact", artifact }) as const),
+      ...[...logs.keys()]
+        .sort()
+        .flatMap((dockId) => logs.get(dockId)!)
+        .map((event) => ({ kind: "event", event }) as const),
+    ],
+    load(record) {
+      if (record.kind === "artifact") {
+        const { artifact } = record;
+        if (rows.has(artifact.id)) return false;
+        requireFreeId(artifact);
+        requireUniqueContent(artifact);
+        put(null, frozen(artifact));
+        return true;
+      }
+      const { event } = record;
+      const events = logs.get(event.dockId) ?? [];
+      if (events.some(({ seq }) => seq === event.seq)) return false;
+      logs.set(
+        event.dockId,
+        [...events, frozen(event)].sort((a, b) => a.seq - b.seq),
+      );
+      return true;
+    },
+    snapshot: () => {
+      const maps = [rows, idsByUpload, logs, usages] as Map<string, unknown>[];
+      const copies = maps.map((map) => new Map(map));
+      return () => {
+        for (const [i, map] of maps.entries()) {
+          map.clear();
+          for (const [key, value] of copies[i]!) map.set(key, value);
+        }
+      };
+    },
   };
 }
 
@@ -154,7 +263,7 @@ function hasPart(name: string, part: string): boolean {
   return part.isWellFormed() && foldName(name).includes(foldName(part));
 }
 
-function memoryAccounts(call: Call): AccountStore {
+function memoryAccounts(call: Call): Loadable<AccountStore, AccountRecord> {
   let records: readonly AccountRecord[] = [];
 
   /** All records, if no two of a kind have an id or a handle in common. */
@@ -169,7 +278,7 @@ function memoryAccounts(call: Call): AccountStore {
   const ofKind = <K extends AccountKind>(kind: K): AccountOf<K>[] =>
     records.filter((record): record is AccountOf<K> => record.kind === kind);
 
-  return {
+  const port: AccountStore = {
     insert: (added) =>
       call(() => {
         records = requireUnique([...records, ...added.map((record) => frozen(record))]);
@@ -198,6 +307,25 @@ function memoryAccounts(call: Call): AccountStore {
         records = requireUnique(records.map((record) => (record === before ? after : record)));
         return after;
       }),
+  };
+
+  return {
+    port,
+    dump: () =>
+      [...records]
+        .sort((a, b) => Number(b.kind === "organization") - Number(a.kind === "organization"))
+        .map((account) => ({ kind: "account", account })),
+    load(account) {
+      if (records.some(({ kind, id }) => kind === account.kind && id === account.id)) return false;
+      records = requireUnique([...records, frozen(account)]);
+      return true;
+    },
+    snapshot: () => {
+      const before = records;
+      return () => {
+        records = before;
+      };
+    },
   };
 }
 
