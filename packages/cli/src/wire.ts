@@ -6,8 +6,9 @@
 import { mkdir } from "node:fs/promises";
 import { isIP } from "node:net";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { S3BlobsOptions } from "@docyard/adapters/blob/s3";
+import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
 import type {
   BlobStore,
   Docyard,
@@ -23,6 +24,7 @@ import { createDocyard, createProvisioning, DEFAULT_SETTINGS } from "@docyard/co
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf, keyFileSealer } from "./keyring.ts";
+import { mediaWorkerStarter, sqliteAddon } from "./sea.ts";
 
 /** What a driver for bytes may need besides its own words. */
 interface BlobContext {
@@ -57,9 +59,9 @@ const STORES: Readonly<Record<string, StoreDriver>> = {
   sqlite: {
     form: "sqlite[:FILE]",
     open: async (target) =>
-      (await import("@docyard/adapters/store/sqlite")).sqliteStore({ file: sqliteFile(target) }),
+      (await import("@docyard/adapters/store/sqlite")).sqliteStore(sqliteOptions(target)),
     migrate: async (target) =>
-      (await import("@docyard/adapters/store/sqlite")).migrate({ file: sqliteFile(target) }),
+      (await import("@docyard/adapters/store/sqlite")).migrate(sqliteOptions(target)),
   },
   postgres: {
     form: "postgres://…",
@@ -230,7 +232,8 @@ async function openMedia(config: Config): Promise<Media> {
   const { mediabunnyMedia } = await import("@docyard/adapters/media/mediabunny");
   const scratchDir = resolve(scratchFolder(config));
   await mkdir(scratchDir, { recursive: true, mode: 0o700 });
-  const media = mediabunnyMedia({ scratchDir });
+  const startWorker = mediaWorkerStarter();
+  const media = mediabunnyMedia({ scratchDir, ...(startWorker === undefined ? {} : { startWorker }) });
   if (config.ffmpeg === "") return media;
   const { ffmpegMedia } = await import("@docyard/adapters/media/ffmpeg");
   const ffprobe = config.ffmpeg.replace(/ffmpeg(?=[^/\\]*$)/, "ffprobe");
@@ -326,6 +329,13 @@ function forms(drivers: Readonly<Record<string, { readonly form: string }>>): st
 /** Anything that is no URL and not the word `memory` is a folder, `./memory` among them. */
 export function blobScheme(target: string): string {
   return target === "memory" || /^[a-z][a-z0-9+.-]*:\/\//i.test(target) ? schemeOf(target) : "folder";
+}
+
+/** Inside an executable the driver's addon comes along: nothing is installed that it could be found in. */
+function sqliteOptions(target: string): SqliteStoreOptions {
+  const file = sqliteFile(target);
+  const nativeBinding = sqliteAddon([resolve(dirname(file))]);
+  return { file, ...(nativeBinding === undefined ? {} : { nativeBinding }) };
 }
 
 /** `sqlite`, `sqlite:FILE` and `sqlite:///FILE` (an absolute path, as other programs write it). */
