@@ -23,6 +23,11 @@ export interface Config {
   readonly port: number;
   /** Without a trailing slash; null: follows host and port. */
   readonly publicUrl: string | null;
+  /** PEM files, or empty both: plain HTTP. */
+  readonly tlsCert: string;
+  readonly tlsKey: string;
+  /** CIDRs. */
+  readonly trustedProxy: readonly string[];
   /** CIDRs. */
   readonly allowSource: readonly string[];
   readonly maxSize: number;
@@ -97,21 +102,38 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
     parse: (text) => wholeNumber(text, 0, 65_535),
   },
   publicUrl: {
-    describe: "Where clients reach this server; begins every URL it hands out (default: http://HOST:PORT)",
+    describe:
+      "Where clients reach this server; begins every URL it hands out (default: http://HOST:PORT, or https:)",
     value: "URL",
     default: "",
     parse: (text) => (text === "" ? null : publicUrl(text)),
+  },
+  tlsCert: {
+    describe:
+      "Certificate and its chain, PEM: serve HTTPS (HTTP/1.1). Read again when it changes and on SIGHUP, which without it stops the server",
+    value: "FILE",
+    default: "",
+    parse: (text) => text,
+  },
+  tlsKey: {
+    describe: "Private key of --tls-cert, PEM without a passphrase",
+    value: "FILE",
+    default: "",
+    parse: (text) => text,
+  },
+  trustedProxy: {
+    describe: "Proxy, as CIDR, whose X-Forwarded-For and Forwarded say who the client is; repeatable",
+    value: "CIDR",
+    default: "",
+    repeatable: true,
+    parse: cidrs,
   },
   allowSource: {
     describe: "Private network that may be fetched from, as CIDR; repeatable",
     value: "CIDR",
     default: "",
     repeatable: true,
-    parse: (text) =>
-      text
-        .split(/[\s,]+/)
-        .filter((part) => part !== "")
-        .map(cidr),
+    parse: cidrs,
   },
   maxSize: { describe: "Largest artifact", value: "SIZE", default: "5GiB", parse: (text) => size(text, 1) },
   tokenTtl: {
@@ -383,11 +405,19 @@ function publicUrl(text: string): string {
   return url.href.replace(/\/+$/, "");
 }
 
+function cidrs(text: string): string[] {
+  return text
+    .split(/[\s,]+/)
+    .filter((part) => part !== "")
+    .map(cidr);
+}
+
 function cidr(text: string): string {
   const [address = "", bits, ...rest] = text.split("/");
   const width = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
   const fits = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= width);
-  if (width < 0 || !fits || rest.length > 0) {
+  // A zone belongs to one machine's network card, and no network has one.
+  if (width < 0 || !fits || rest.length > 0 || address.includes("%")) {
     throw new Error(`${shown(text)} is not a network such as 10.0.0.0/8 or fd00::/8`);
   }
   return bits === undefined ? `${address}/${width}` : text;

@@ -1,14 +1,17 @@
 /**
- * An HTTP server on node:http for a fetch handler that may come later: bound before anything is opened, so that a
- * second server started by mistake touches nothing. Listens, and stops without cutting anyone off; routes nothing.
+ * An HTTP server on node:http or node:https for a fetch handler that may come later: bound before anything is opened, so
+ * that a second server started by mistake touches nothing. Listens, and stops without cutting anyone off; routes nothing.
  */
 
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecureServer, type Server as SecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { createAdaptorServer } from "@hono/node-server";
+import { getRequestListener, RequestError } from "@hono/node-server";
 import { Failure, reasonOf } from "./failure.ts";
 import { collectWhileReceiving } from "./memory.ts";
+import { refuse, type RefusalLog, refuseWhatIsNoRequest, send } from "./refuse.ts";
+import { contextOptions, type Pair } from "./tls.ts";
 
 /** Handles one request; `env` carries node's own objects, for bodies that are better moved without web streams. */
 export type Fetch = (
@@ -16,14 +19,34 @@ export type Fetch = (
   env: { readonly incoming: unknown; readonly outgoing: unknown },
 ) => Response | Promise<Response>;
 
-/** Milliseconds a client has for its request line and headers: slow ones must not hold sockets (lesson T-18). */
+/**
+ * Milliseconds a client has for its TLS handshake, and then for its request line and headers: slow ones must not hold
+ * sockets (lesson T-18).
+ */
 const HEADERS_TIMEOUT_MS = 15_000;
+/** Milliseconds between two looks at who is over that. */
+const HEADERS_LOOK_MS = 5_000;
+/** Seconds a browser insists on HTTPS after an answer: a year, which is what its makers ask for. */
+const HSTS_MAX_AGE_S = 31_536_000;
 /** How often connections that have become idle are closed while draining. */
 const DRAIN_POLL_MS = 25;
+
+export interface ListenOptions {
+  /** Told of those who never become a request. */
+  readonly log: RefusalLog;
+  /** Serve HTTPS with it, and nothing else. */
+  readonly pair?: Pair;
+  /** Whether answers over TLS tell browsers to insist on it. Default: they do not. */
+  readonly hsts?: boolean;
+  /** Milliseconds for the TLS handshake, and for a request's head. Default 15 s. */
+  readonly headersTimeoutMs?: number;
+}
 
 export interface Listener {
   /** The port it really got. */
   readonly port: number;
+  /** Handshakes from now on get this certificate; open connections keep theirs. @throws Error without TLS. */
+  readonly useCertificate: (pair: Pair) => void;
   /**
    * Takes no new connections, lets requests under way finish, and closes what still runs after `timeoutMs`.
    * Resolves to the number of connections that were cut off.
@@ -35,20 +58,17 @@ export interface Listener {
  * Listens at once; requests wait until `app` is there.
  * @throws Failure in words for an operator: port in use, address not ours, not allowed.
  */
-export async function listen(host: string, port: number, app: Promise<Fetch>): Promise<Listener> {
-  const server = createAdaptorServer({
-    fetch: async (request, env) => (await app)(request, env),
-    createServer,
-    serverOptions: {
-      // A large upload takes as long as it takes; whoever moves bodies watches for idle ones. Setting this to 0 alone
-      // would switch the limit for headers off as well.
-      requestTimeout: 0,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-    },
-  }) as Server;
+export async function listen(
+  host: string,
+  port: number,
+  app: Promise<Fetch>,
+  options: ListenOptions,
+): Promise<Listener> {
+  const { server, useCertificate } = createFor(requestListener(app, options.log), options);
   continueWhenRead(server);
   collectWhileReceiving(server);
   const connections = trackConnections(server);
+  refuseWhatIsNoRequest(server, options.log, connections.busyWith);
   const opened = once(server, "listening");
   server.listen({ host, port });
   try {
@@ -58,7 +78,69 @@ export async function listen(host: string, port: number, app: Promise<Fetch>): P
   }
   return {
     port: (server.address() as AddressInfo).port,
+    useCertificate,
     stop: (timeoutMs) => drain(server, connections, timeoutMs),
+  };
+}
+
+type RequestListener = (incoming: IncomingMessage, outgoing: ServerResponse) => void;
+
+/** HTTP/1.1 either way: over TLS, too, since the fast paths for bodies own their connection's socket. */
+function createFor(
+  listener: RequestListener,
+  { pair, hsts = false, headersTimeoutMs = HEADERS_TIMEOUT_MS }: ListenOptions,
+): { readonly server: Server; readonly useCertificate: (pair: Pair) => void } {
+  const options = {
+    // A large upload takes as long as it takes; whoever moves bodies watches for idle ones. Setting this to 0 alone
+    // would switch the limit for headers off as well.
+    requestTimeout: 0,
+    headersTimeout: headersTimeoutMs,
+    connectionsCheckingInterval: Math.min(HEADERS_LOOK_MS, headersTimeoutMs),
+    // Node's own refusal is empty; ours is in requestListener.
+    requireHostHeader: false,
+  };
+  if (pair === undefined) {
+    return {
+      server: createServer(options, listener),
+      useCertificate() {
+        throw new Error("this server has no certificate to replace");
+      },
+    };
+  }
+  const server: SecureServer = createSecureServer(
+    { ...options, ...contextOptions(pair), handshakeTimeout: headersTimeoutMs },
+    listener,
+  );
+  if (hsts) {
+    server.prependListener("request", (_, outgoing: ServerResponse) => {
+      outgoing.setHeader("Strict-Transport-Security", `max-age=${HSTS_MAX_AGE_S}`);
+    });
+  }
+  return { server, useCertificate: (next) => server.setSecureContext(contextOptions(next)) };
+}
+
+/** From node's request to the app's, or a refusal: nobody is sent to the app without a host that could be one. */
+function requestListener(app: Promise<Fetch>, log: RefusalLog): RequestListener {
+  const toApp = getRequestListener(async (request, env) => (await app)(request, env), {
+    // For HTTP/1.0, which knows no Host. Which one it is makes no difference: one public URL decides (ruling 15).
+    hostname: "localhost",
+    errorHandler(error) {
+      throw error;
+    },
+  });
+  return (incoming, outgoing) => {
+    if (incoming.headers.host === undefined && incoming.httpVersionMinor > 0) {
+      send(outgoing, refuse(log, incoming, 400, "The Host header is missing"));
+      return;
+    }
+    toApp(incoming, outgoing).catch((error: unknown) => {
+      const [status, message] =
+        error instanceof RequestError
+          ? ([400, "The request's target or its Host header is not valid"] as const)
+          : ([500, "Internal server error"] as const);
+      if (outgoing.headersSent) outgoing.destroy();
+      else send(outgoing, refuse(log, incoming, status, message));
+    });
   };
 }
 
@@ -85,24 +167,27 @@ function continueWhenRead(server: Server): void {
 }
 
 /** Knows which connections have no request under way: those that wait for a next one, and those that never had one. */
-function trackConnections(server: Server): { closeIdle(): void } {
-  const open = new Map<Socket, number>();
-  server.on("connection", (socket) => {
-    open.set(socket, 0);
+function trackConnections(server: Server): {
+  closeIdle(): void;
+  readonly busyWith: (socket: Socket) => Iterable<ServerResponse>;
+} {
+  const open = new Map<Socket, Set<ServerResponse>>();
+  const track = (socket: Socket): void => {
+    open.set(socket, new Set());
     socket.once("close", () => open.delete(socket));
-  });
+  };
+  server.on("connection", track);
+  server.on("secureConnection", track);
   server.on("request", ({ socket }: IncomingMessage, outgoing: ServerResponse) => {
-    const count = (change: number): void => {
-      const requests = open.get(socket);
-      if (requests !== undefined) open.set(socket, requests + change);
-    };
-    count(1);
-    outgoing.once("close", () => count(-1));
+    const requests = open.get(socket);
+    requests?.add(outgoing);
+    outgoing.once("close", () => requests?.delete(outgoing));
   });
   return {
     closeIdle() {
-      for (const [socket, requests] of open) if (requests === 0) socket.destroySoon();
+      for (const [socket, requests] of open) if (requests.size === 0) socket.destroySoon();
     },
+    busyWith: (socket) => open.get(socket) ?? [],
   };
 }
 

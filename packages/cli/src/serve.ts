@@ -12,12 +12,19 @@ import { banner, welcome } from "./first-run.ts";
 import { listen, type Fetch } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { holdYoungGeneration } from "./memory.ts";
+import { clientAddressBehind, type ForwardedRequest } from "./proxy.ts";
+import { keepPair, pairFilesOf, readPair } from "./tls.ts";
 import { VERSION } from "./version.ts";
 import { defaultPublicUrl, isEveryAddress, type Parts, schemeOf, wire } from "./wire.ts";
 import { type Background, runInBackground } from "./worker.ts";
 
-/** SIGHUP, too: a closed terminal is no reason to cut an upload off. */
-const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** What a terminal that closes sends, and what administrators send to have files read again. */
+const HANGUP = "SIGHUP";
+/**
+ * A closed terminal is no reason to cut an upload off, so it stops the server like the others. With a certificate of
+ * its own the server is a daemon, and SIGHUP means what it means to those: it reads the certificate again.
+ */
+const STOP_SIGNALS = ["SIGINT", "SIGTERM", HANGUP] as const;
 /**
  * Milliseconds in which a repeated signal is the same one: a terminal's Ctrl-C reaches the whole process group, and
  * npm and npx hand it on a second time.
@@ -35,11 +42,16 @@ const EXIT_INTERRUPTED = 130;
 export async function serve(config: Config): Promise<void> {
   const log = createLog(config.logLevel, { isTerminal: process.stderr.isTTY });
   for (const warning of unknownVariables()) log.warn(warning);
-  const stopping = stopSignal();
+  const files = pairFilesOf(config);
+  /** Until the certificate is there, a SIGHUP has nothing to do: it is being read. */
+  let reload = async (): Promise<void> => {};
+  const stopping = stopSignal(files === null ? null : () => void reload());
+  const pair = files === null ? null : await readPair(files);
 
   const { promise: app, resolve: setApp } = Promise.withResolvers<Fetch>();
-  const listener = await listen(config.host, config.port, app);
-  const url = config.publicUrl ?? defaultPublicUrl(config.host, listener.port);
+  const tls = pair === null ? {} : { pair, hsts: ownsItsName(config.publicUrl) };
+  const listener = await listen(config.host, config.port, app, { log, ...tls });
+  const url = config.publicUrl ?? defaultPublicUrl(config, listener.port);
   let parts: Parts;
   try {
     parts = await wire(config, url);
@@ -51,6 +63,10 @@ export async function serve(config: Config): Promise<void> {
   if (config.publicUrl === null && isEveryAddress(config.host)) {
     log.warn({ url }, "signed URLs begin with an address that other machines cannot reach: set --public-url");
   }
+  const kept =
+    files === null || pair === null ? null : keepPair(files, pair, { use: listener.useCertificate, log });
+  if (kept !== null) reload = kept.reload;
+  const clientAddress = clientAddressBehind(config.trustedProxy);
   const { docyard, blobs, provisioning, checks } = parts;
   const { fetch } = createApp({
     docyard,
@@ -61,6 +77,8 @@ export async function serve(config: Config): Promise<void> {
     log,
     tokenTtlMs: config.tokenTtl,
     checks,
+    clientAddress: ({ incoming }) => clientAddress(incoming as ForwardedRequest),
+    ...(kept === null ? {} : { certificateExpiresAt: kept.expiresAt }),
   });
   setApp(fetch);
   holdYoungGeneration();
@@ -69,6 +87,7 @@ export async function serve(config: Config): Promise<void> {
   const background = startBackground(parts, config, log);
   log.info({ signal: await stopping }, "stopping");
   const [cutOff] = await Promise.all([listener.stop(config.drainTimeout), background.stop()]);
+  kept?.close();
   if (cutOff > 0) log.warn({ connections: cutOff }, "cut off what was still under way");
   await parts.close();
   log.info("stopped");
@@ -88,8 +107,8 @@ export async function work(config: Config): Promise<void> {
   if (schemeOf(config.db) === "memory") {
     throw new UsageError("--db memory lives inside one server process: a worker cannot reach it");
   }
-  const stopping = stopSignal();
-  const parts = await wire(config, config.publicUrl ?? defaultPublicUrl(config.host, config.port));
+  const stopping = stopSignal(null);
+  const parts = await wire(config, config.publicUrl ?? defaultPublicUrl(config, config.port));
   const background = startBackground(parts, config, log);
   log.info({ concurrency: config.workerConcurrency, version: VERSION }, "working");
   log.info({ signal: await stopping }, "stopping");
@@ -119,11 +138,26 @@ async function hello(
   );
 }
 
-/** Resolves to the first thing that asks us to stop; a signal after that ends the process on the spot. */
-function stopSignal(): Promise<string> {
+/**
+ * HTTPS on the standard port at a name that is this server's alone: browsers hold what HSTS says against every port of
+ * a name, and must not be told so about a machine that has other services (decision 12).
+ */
+function ownsItsName(publicUrl: string | null): boolean {
+  return publicUrl !== null && publicUrl.startsWith("https:") && new URL(publicUrl).port === "";
+}
+
+/**
+ * Resolves to the first thing that asks us to stop; a signal after that ends the process on the spot.
+ * @param onHangup What SIGHUP does instead; null: it stops, too.
+ */
+function stopSignal(onHangup: (() => void) | null): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   let firstAt: number | null = null;
   for (const signal of STOP_SIGNALS) {
+    if (signal === HANGUP && onHangup !== null) {
+      process.on(signal, onHangup);
+      continue;
+    }
     process.on(signal, () => {
       firstAt ??= performance.now();
       resolve(signal);

@@ -261,10 +261,10 @@ function onDemand<T extends { close(): Promise<void> }>(
   };
 }
 
-/** `http://HOST:PORT`, where every address is written as this machine's own. */
-export function defaultPublicUrl(host: string, port: number): string {
+/** `http://HOST:PORT`, or `https:` with a certificate, where every address is written as this machine's own. */
+export function defaultPublicUrl({ host, tlsCert }: Pick<Config, "host" | "tlsCert">, port: number): string {
   const name = isEveryAddress(host) ? "localhost" : isIP(host) === 6 ? `[${host}]` : host;
-  return `http://${name}:${port}`;
+  return `${tlsCert === "" ? "http" : "https"}://${name}:${port}`;
 }
 
 export function isEveryAddress(host: string): boolean {

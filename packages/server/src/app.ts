@@ -9,17 +9,17 @@ import { Hono } from "hono";
 import { routePath } from "hono/route";
 import { mountBlobs } from "./blobs.ts";
 import { BODY_BYTES_MAX } from "./body.ts";
-import type { AppEnv, Exchange } from "./exchange.ts";
+import type { AppEnv, Exchange, HostBindings } from "./exchange.ts";
 import { replyJson, replyText, requestId } from "./exchange.ts";
-import type { ErrorFace } from "./fault.ts";
+import { faceOf } from "./faces.ts";
 import { answerFault, HttpFault } from "./fault.ts";
 import type { ReadinessChecks } from "./health.ts";
 import { mountHealth } from "./health.ts";
 import type { Logger, RequestLine } from "./log.ts";
 import { silentLogger } from "./log.ts";
-import { machineErrors, mountMachine, TOKEN_PATH } from "./machine.ts";
+import { mountMachine, TOKEN_PATH } from "./machine.ts";
 import { createMetrics } from "./metrics.ts";
-import { mountStudio, studioErrors } from "./studio.ts";
+import { mountStudio } from "./studio.ts";
 import { createTokens } from "./tokens.ts";
 
 export interface AppOptions {
@@ -41,6 +41,13 @@ export interface AppOptions {
   readonly bodyBytesMax?: number;
   /** What `/v1/readyz` asks, by name. Default: `docyard` as a whole, and `blobs`. */
   readonly checks?: ReadinessChecks;
+  /**
+   * Whose request it is, for the log. Only the host knows its connections and which proxies it trusts; without this
+   * no address is noted, and no forwarded header is ever read (ruling 15).
+   */
+  readonly clientAddress?: (bindings: HostBindings) => string | null;
+  /** When the certificate of the host's own TLS expires, in milliseconds since 1970 UTC, for the metrics. */
+  readonly certificateExpiresAt?: () => number;
 }
 
 /** `fetch` for a server, `request` for tests; a Hono app may `route` it. */
@@ -56,22 +63,21 @@ const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PAT
 export function createApp(options: AppOptions): App {
   const { docyard, blobs, version, log = silentLogger, bodyBytesMax = BODY_BYTES_MAX } = options;
   const publicUrl = (): string => options.publicUrl().replace(/\/+$/, "");
-  const metrics = createMetrics(version);
+  const metrics = createMetrics(version, options.certificateExpiresAt);
   const tokens = createTokens({
     keys: options.provisioning,
     issuer: publicUrl,
     ...(options.tokenTtlMs === undefined ? {} : { ttlMs: options.tokenTtlMs }),
     ...(options.now === undefined ? {} : { now: options.now }),
   });
-  /** Asked in order; the last one speaks for all paths that no other owns. */
-  const faces: readonly ErrorFace[] = [studioErrors, machineErrors];
-  const faceOf = (path: string): ErrorFace => faces.find((face) => face.owns(path)) ?? machineErrors;
 
   const app: App = new Hono<AppEnv>();
 
   app.use(async (c, next) => {
     const startedAt = performance.now();
     const exchange = newExchange(requestId(c.req.header("x-request-id")));
+    // Now: a connection that ends takes its address along.
+    const remoteAddress = options.clientAddress?.(c.env ?? {}) ?? null;
     c.set("exchange", exchange);
     await next();
     const figures = {
@@ -87,6 +93,7 @@ export function createApp(options: AppOptions): App {
     const line: RequestLine = {
       requestId: exchange.id,
       ...figures,
+      ...(remoteAddress === null ? {} : { remoteAddress }),
       ...(exchange.principalId === null ? {} : { principalId: exchange.principalId }),
       ...(exchange.artifactId === null ? {} : { artifactId: exchange.artifactId }),
       ...(exchange.aborted ? { aborted: true } : {}),

@@ -23,6 +23,8 @@ export interface RequestLine {
   readonly status: number;
   /** Until the handler was done; a body may still be on its way then. */
   readonly ms: number;
+  /** The client's, as far as the host knows it. */
+  readonly remoteAddress?: string;
   /** Machine client, or whom a signed URL was made for. */
   readonly principalId?: string;
   readonly artifactId?: string;

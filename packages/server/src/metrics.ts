@@ -3,7 +3,7 @@
  * them the figures of the process, which are collected once however many apps it holds.
  */
 
-import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 
 /** Seconds: from a cached answer to a large body on a slow line. */
 const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600];
@@ -39,7 +39,8 @@ function processMetrics(): Registry {
   return processRegistry;
 }
 
-export function createMetrics(version: string): Metrics {
+/** @param certificateExpiresAt In milliseconds since 1970 UTC; absent where someone else does TLS. */
+export function createMetrics(version: string, certificateExpiresAt?: () => number): Metrics {
   const registry = new Registry();
   const registers = [registry];
   const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
@@ -70,6 +71,14 @@ export function createMetrics(version: string): Metrics {
     [],
   );
   counter("docyard_build_info", "Always 1; the version is the label", ["version"]).inc({ version });
+  if (certificateExpiresAt !== undefined) {
+    const gauge: Gauge = new Gauge({
+      name: "docyard_tls_certificate_expiry_timestamp_seconds",
+      help: "When the certificate in use expires, in seconds since 1970 UTC",
+      registers,
+      collect: () => gauge.set(certificateExpiresAt() / 1_000),
+    });
+  }
 
   /** Children by their labels: finding them anew each time would cost more than counting. */
   const children = new Map<string, ReturnType<typeof childrenOf>>();
