@@ -74,7 +74,7 @@ async function openEmpty(): Promise<OpenStore> {
       await closeAll();
       await ask(
         database.url,
-        "truncate artifact, event, dock_log, listing, term, posting, account restart identity",
+        "truncate artifact, event, dock_count, listing, term, posting, account restart identity",
       );
       spare.push(database);
     },

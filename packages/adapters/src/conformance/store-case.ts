@@ -13,7 +13,7 @@ import type {
   NewEvent,
   Store,
 } from "@docyard/core";
-import { isDocyardError } from "@docyard/core";
+import { addUsage, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
 import { expect, test } from "vitest";
 
 /** A store for one case, empty and its own. */
@@ -60,23 +60,41 @@ function recording(store: Store): { store: Store; touched: Touched } {
   const touched: Touched = { ids: new Set(), dockIds: new Set() };
   const artifacts: Store["artifacts"] = {
     ...store.artifacts,
-    insert: (artifact, event) => {
+    insert: (artifact, ...rest) => {
       touched.ids.add(artifact.id);
       touched.dockIds.add(artifact.dockId);
-      return store.artifacts.insert(artifact, event);
+      return store.artifacts.insert(artifact, ...rest);
     },
   };
-  return { store: { ...store, artifacts }, touched };
+  const load: Store["load"] = (records) => {
+    for (const record of records) {
+      if (record.kind === "artifact") touched.ids.add(record.artifact.id);
+      if (record.kind === "artifact") touched.dockIds.add(record.artifact.dockId);
+      if (record.kind === "event") touched.dockIds.add(record.event.dockId);
+    }
+    return store.load(records);
+  };
+  return { store: { ...store, artifacts, load }, touched };
 }
 
 /** No transaction is open, and what a store that persists has, it has after being opened again. */
 async function expectSettled(opened: OpenStore, touched: Touched): Promise<void> {
   await opened.store.ready();
+  await expectUsagesRight(opened.store, [...touched.dockIds]);
   const before = await contentOf(opened.store, touched);
   if (opened.reopen === undefined) return;
   const again = await opened.reopen();
   expect(await contentOf(again, touched)).toEqual(before);
   await again.close();
+}
+
+/** Whatever has happened, each dock's usage is what its rows add up to. */
+export async function expectUsagesRight(store: Store, dockIds: readonly string[]): Promise<void> {
+  const sums = new Map(dockIds.map((dockId) => [dockId, NO_USAGE]));
+  for (const artifact of await store.artifacts.walk("", ALL)) {
+    sums.set(artifact.dockId, addUsage(sums.get(artifact.dockId) ?? NO_USAGE, usageOf(artifact)));
+  }
+  for (const [dockId, sum] of sums) expect(await store.artifacts.usage(dockId)).toEqual(sum);
 }
 
 const KINDS: readonly AccountKind[] = ["organization", "dock", "client", "key", "serverKey"];
@@ -85,6 +103,7 @@ async function contentOf(store: Store, { ids, dockIds }: Touched): Promise<unkno
   return {
     rows: await Promise.all([...ids].map((id) => store.artifacts.get({ id }))),
     events: await Promise.all([...dockIds].map((dockId) => eventsOf(store, dockId))),
+    usages: await Promise.all([...dockIds].map((dockId) => store.artifacts.usage(dockId))),
     accounts: await Promise.all(KINDS.map((kind) => store.accounts.list(kind))),
   };
 }

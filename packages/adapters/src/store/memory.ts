@@ -187,7 +187,12 @@ function memoryArtifacts(
 
     usage: (dockId) => call(() => usageOfDock(dockId)),
 
-    walk: (after, limit) => call(() => byId().filter(({ id }) => id > after).slice(0, limit)),
+    walk: (after, limit) =>
+      call(() =>
+        byId()
+          .filter(({ id }) => id > after)
+          .slice(0, limit),
+      ),
 
     due: (now, limit) =>
       call(() =>

@@ -111,6 +111,23 @@ const MIGRATIONS: readonly Migration[] = [
       ...names.create,
     ],
   },
+  {
+    name: "usage of each dock",
+    statements: ({ words: { integer } }) => [
+      // First of all: it waits for the writers under way and locks out the others, so that every row is counted. A
+      // process that knows schema 1 only, and would not count, finds no table to write to afterwards.
+      "alter table dock_log rename to dock_count",
+      ...["artifacts", "open", "bytes"].map(
+        (name) => `alter table dock_count add column ${name} ${integer} not null default 0`,
+      ),
+      `insert into dock_count (dock_id, seq, artifacts, open, bytes)
+        select dock_id, 0, count(*), sum(case when status = 'upload_completed' then 0 else 1 end),
+          coalesce(sum(size), 0)
+        from artifact where status in ('created', 'upload_started', 'upload_completed') group by dock_id
+        on conflict (dock_id) do update
+          set artifacts = excluded.artifacts, open = excluded.open, bytes = excluded.bytes`,
+    ],
+  },
 ];
 
 /** The newest schema that this program knows. */

@@ -42,7 +42,7 @@ export interface ArtifactTable {
   updated_at: number;
 }
 
-/** The event log (design idea 5); `seq` comes from `dock_log`. */
+/** The event log (design idea 5); `seq` comes from `dock_count`. */
 export interface EventTable {
   dock_id: string;
   seq: number;
@@ -53,10 +53,16 @@ export interface EventTable {
   data: string;
 }
 
-/** The last sequence number of each dock. Its row is locked while an event is written, so numbers have no gaps. */
-export interface DockLogTable {
+/**
+ * What is counted for each dock: the last sequence number of its events, and its `Usage`. Its row is locked while a
+ * change is written, so numbers have no gaps and no race overdraws a quota.
+ */
+export interface DockCountTable {
   dock_id: string;
   seq: number;
+  artifacts: number;
+  open: number;
+  bytes: number;
 }
 
 /** The completed artifacts of one face of a dock: what the metadata and name indexes are about. */
@@ -106,7 +112,7 @@ export interface MigrationTable {
 export interface Schema {
   artifact: ArtifactTable;
   event: EventTable;
-  dock_log: DockLogTable;
+  dock_count: DockCountTable;
   listing: ListingTable;
   term: TermTable;
   posting: PostingTable;

@@ -93,7 +93,7 @@ export function accountSql({ db, lock }: Dialect): AccountSql {
   };
 }
 
-function toRow(record: AccountRecord): AccountTable {
+export function toRow(record: AccountRecord): AccountTable {
   return {
     kind: record.kind,
     id: record.id,
@@ -104,6 +104,6 @@ function toRow(record: AccountRecord): AccountTable {
   };
 }
 
-function fromBody<K extends AccountKind>(body: string): AccountOf<K> {
+export function fromBody<K extends AccountKind>(body: string): AccountOf<K> {
   return JSON.parse(body) as AccountOf<K>;
 }

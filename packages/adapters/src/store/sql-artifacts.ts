@@ -12,10 +12,14 @@ import type {
   FindQuery,
   Found,
   NewEvent,
+  Quota,
+  Usage,
 } from "@docyard/core";
+import { usageChange } from "@docyard/core";
 import { sql } from "kysely";
 import type { ArtifactRow, NewArtifactRow } from "./schema.ts";
 import { ARTIFACT_COLUMNS, CHANGEABLE, fromRow, toRow } from "./schema.ts";
+import { countSql } from "./sql-counts.ts";
 import { eventSql } from "./sql-events.ts";
 import { findSql } from "./sql-find.ts";
 import { listingsSql } from "./sql-listing.ts";
@@ -24,12 +28,20 @@ import { all, first, integer, statement, statements, text } from "./sql.ts";
 
 /** The port's methods as operations; each must run within one transaction. */
 export interface ArtifactSql {
-  insert(artifact: Artifact, event: NewEvent): Sql<number>;
+  insert(artifact: Artifact, event: NewEvent, quota?: Quota): Sql<number>;
   get(key: ArtifactKey): Sql<Artifact | null>;
-  update(id: string, version: number, change: ArtifactChange, event: NewEvent | null): Sql<Artifact | null>;
+  update(
+    id: string,
+    version: number,
+    change: ArtifactChange,
+    event: NewEvent | null,
+    quota?: Quota,
+  ): Sql<Artifact | null>;
   find(query: FindQuery): Sql<Found>;
   findByDigest(dockId: string, digest: string, face?: Face): Sql<Artifact | null>;
   isBlobInUse(blobKey: string): Sql<boolean>;
+  usage(dockId: string): Sql<Usage>;
+  walk(after: string, limit: number): Sql<Artifact[]>;
   due(now: number, limit: number): Sql<Artifact[]>;
   events(dockId: string, after: number, limit: number): Sql<ArtifactEvent[]>;
 }
@@ -39,6 +51,7 @@ type UpdateValues = Partial<NewArtifactRow> & { n: number; version: number };
 export function artifactSql(dialect: Dialect): ArtifactSql {
   const { db, lock } = dialect;
   const listings = listingsSql(dialect);
+  const counts = countSql(dialect);
   const events = eventSql(dialect);
 
   const insertRow = statement((p: NewArtifactRow) => {
@@ -89,6 +102,9 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       .where(sql<boolean>`status = 'upload_completed'`)
       .limit(sql.lit(1)),
   );
+  const rowsAfter = statement((p: { after: string; limit: number }) =>
+    db.selectFrom("artifact").selectAll().where("id", ">", p.after).orderBy("id").limit(integer(p.limit)),
+  );
   const dueRows = statement((p: { now: number; limit: number }) =>
     db
       .selectFrom("artifact")
@@ -100,13 +116,14 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       .limit(integer(p.limit)),
   );
   return {
-    *insert(artifact, event) {
+    *insert(artifact, event, quota) {
       const row = toRow(artifact);
       yield insertRow(row);
       if (row.status === "upload_completed") {
         const { n } = (yield* first(numberOf({ id: row.id })))!;
         yield* listings.join({ ...row, n }, artifact.metadata);
       }
+      yield* counts.add(row.dock_id, 1, usageChange(null, artifact), quota);
       return yield* events.appendNumbered(artifact, event);
     },
 
@@ -115,7 +132,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       return row === undefined ? null : fromRow(row);
     },
 
-    *update(id, version, change, event) {
+    *update(id, version, change, event, quota) {
       const before = yield* first(locked({ id }));
       if (before === undefined || before.version !== version) return null;
       const columns = changedColumns(change);
@@ -133,6 +150,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       const wasListed = before.status === "upload_completed";
       if (isListed && !wasListed) yield* listings.join(after, artifact.metadata);
       if (wasListed && !isListed) yield* listings.leave(after, artifact.metadata);
+      yield* counts.add(after.dock_id, event === null ? 0 : 1, usageChange(before, after), quota);
       if (event !== null) yield* events.append(artifact, event);
       return artifact;
     },
@@ -149,6 +167,12 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
 
     *isBlobInUse(blobKey) {
       return (yield* first(blobUser({ blobKey }))) !== undefined;
+    },
+
+    usage: (dockId) => counts.usage(dockId),
+
+    *walk(after, limit) {
+      return (yield* all(rowsAfter({ after, limit }))).map(fromRow);
     },
 
     *due(now, limit) {

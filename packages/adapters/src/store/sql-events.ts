@@ -10,6 +10,7 @@ import type { EventTable } from "./schema.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { all, fillingIn, integer, statement, text } from "./sql.ts";
 
+/** The dock's next number must have been counted already (`sql-counts.ts`): an event takes the last one. */
 export interface EventSql {
   append(artifact: Artifact, event: NewEvent): Sql<void>;
   /** The same, and the number that the event got. */
@@ -21,19 +22,10 @@ type NewEventRow = Omit<EventTable, "seq">;
 
 export function eventSql(dialect: Dialect): EventSql {
   const { db } = dialect;
-  // The dock's counter stays locked until the commit: so numbers have no gaps and appear in order.
-  const count = statement((p: NewEventRow) =>
-    db
-      .insertInto("dock_log")
-      .values({ dock_id: p.dock_id, seq: 1 })
-      .onConflict((conflict) =>
-        conflict.column("dock_id").doUpdateSet({ seq: sql<number>`dock_log.seq + 1` }),
-      ),
-  );
   const inserting = (p: NewEventRow) =>
     db.insertInto("event").values({
       dock_id: p.dock_id,
-      seq: sql<number>`(select seq from dock_log where dock_id = ${p.dock_id})`,
+      seq: sql<number>`(select seq from dock_count where dock_id = ${p.dock_id})`,
       artifact_id: p.artifact_id,
       type: p.type,
       at: p.at,
@@ -44,7 +36,7 @@ export function eventSql(dialect: Dialect): EventSql {
   const insertNumbered = fillingIn(dialect, {
     returning: (p: NewEventRow) => inserting(p).returning("seq"),
     plain: inserting,
-    reread: (p: NewEventRow) => db.selectFrom("dock_log").select("seq").where("dock_id", "=", p.dock_id),
+    reread: (p: NewEventRow) => db.selectFrom("dock_count").select("seq").where("dock_id", "=", p.dock_id),
   });
   const after = statement((p: { dockId: string; after: number; limit: number }) =>
     db
@@ -58,14 +50,10 @@ export function eventSql(dialect: Dialect): EventSql {
 
   return {
     *append(artifact, event) {
-      const row = toRow(artifact, event);
-      yield count(row);
-      yield insert(row);
+      yield insert(toNewRow(artifact, event));
     },
     *appendNumbered(artifact, event) {
-      const row = toRow(artifact, event);
-      yield count(row);
-      return (yield* insertNumbered(row)).seq;
+      return (yield* insertNumbered(toNewRow(artifact, event))).seq;
     },
     *read(dockId, seq, limit) {
       return (yield* all(after({ dockId, after: seq, limit }))).map(fromRow);
@@ -73,12 +61,16 @@ export function eventSql(dialect: Dialect): EventSql {
   };
 }
 
-function toRow({ id, dockId }: Artifact, { type, at, by, data }: NewEvent): NewEventRow {
+function toNewRow({ id, dockId }: Artifact, { type, at, by, data }: NewEvent): NewEventRow {
   const text = data === undefined ? "{}" : JSON.stringify(data);
   return { dock_id: dockId, artifact_id: id, type, at, by, data: text };
 }
 
-function fromRow(row: EventTable): ArtifactEvent {
+export function toRow({ dockId, artifactId, seq, type, at, by, data }: ArtifactEvent): EventTable {
+  return { dock_id: dockId, artifact_id: artifactId, seq, type, at, by, data: JSON.stringify(data) };
+}
+
+export function fromRow(row: EventTable): ArtifactEvent {
   return {
     dockId: row.dock_id,
     seq: row.seq,

@@ -5,10 +5,11 @@
 
 import type { Face, JsonObject, Term } from "@docyard/core";
 import { sql } from "kysely";
-import type { ArtifactRow } from "./schema.ts";
+import type { ArtifactRow, PostingTable } from "./schema.ts";
+import { forEach } from "./sql-each.ts";
 import { storedTerms } from "./sql-filter.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { fillingIn, first, statement } from "./sql.ts";
+import { fillingIn, first, integer, statement } from "./sql.ts";
 
 /** The parts of a row that the indexes are made of; none of them ever changes. */
 export type ListedRow = Pick<
@@ -16,8 +17,16 @@ export type ListedRow = Pick<
   "n" | "id" | "dock_id" | "face" | "media_type" | "folded" | "created_at"
 >;
 
+/** A row that joins, and what it can be found by. */
+export interface Joining {
+  readonly row: ListedRow;
+  readonly metadata: JsonObject;
+}
+
 export interface Listings {
   join(row: ListedRow, metadata: JsonObject): Sql<void>;
+  /** The same for many rows, in few statements. */
+  joinAll(joining: readonly Joining[]): Sql<void>;
   leave(row: ListedRow, metadata: JsonObject): Sql<void>;
 }
 
@@ -30,6 +39,10 @@ interface ListingKey {
   readonly face: Face;
 }
 
+interface Counted {
+  readonly documents: number;
+}
+
 interface Entry {
   readonly createdAt: number;
   readonly id: string;
@@ -38,20 +51,25 @@ interface Entry {
 
 export function listingsSql(dialect: Dialect): Listings {
   const { db, names } = dialect;
-  const joining = (p: ListingKey) =>
+  const joining = (p: ListingKey & Counted) =>
     db
       .insertInto("listing")
-      .values({ dock_id: p.dockId, face: p.face, completed: 1, changes: 1 })
+      .values({
+        dock_id: p.dockId,
+        face: p.face,
+        completed: integer(p.documents),
+        changes: integer(p.documents),
+      })
       .onConflict((conflict) =>
         conflict.columns(["dock_id", "face"]).doUpdateSet({
-          completed: sql<number>`listing.completed + 1`,
-          changes: sql<number>`listing.changes + 1`,
+          completed: sql<number>`listing.completed + excluded.completed`,
+          changes: sql<number>`listing.changes + excluded.changes`,
         }),
       );
   const joined = fillingIn(dialect, {
-    returning: (p: ListingKey) => joining(p).returning("n"),
+    returning: (p: ListingKey & Counted) => joining(p).returning("n"),
     plain: joining,
-    reread: (p: ListingKey) =>
+    reread: (p: ListingKey & Counted) =>
       db.selectFrom("listing").select("n").where("dock_id", "=", p.dockId).where("face", "=", p.face),
   });
   const left = statement((p: ListingKey) =>
@@ -71,6 +89,20 @@ export function listingsSql(dialect: Dialect): Listings {
           .columns(["listing", "path", "value"])
           .doUpdateSet({ documents: sql<number>`term.documents + 1` }),
       ),
+  );
+  const countedEach = forEach(TERM_COLUMNS, (rows: (TermKey & Counted)[]) =>
+    db
+      .insertInto("term")
+      .values(rows)
+      .onConflict((conflict) =>
+        conflict
+          .columns(["listing", "path", "value"])
+          .doUpdateSet({ documents: sql<number>`term.documents + excluded.documents` }),
+      )
+      .returning(["id", "path", "value"]),
+  );
+  const postedEach = forEach(POSTING_COLUMNS, (rows: PostingTable[]) =>
+    db.insertInto("posting").values(rows),
   );
   const discounted = statement((p: TermKey) =>
     db
@@ -101,12 +133,41 @@ export function listingsSql(dialect: Dialect): Listings {
 
   return {
     *join(row, metadata) {
-      const listing = (yield* joined({ dockId: row.dock_id, face: row.face })).n;
+      const listing = (yield* joined({ dockId: row.dock_id, face: row.face, documents: 1 })).n;
       for (const { path, value } of storedTerms(metadata, row.media_type)) {
         yield counted({ listing, path, value });
         yield posted({ listing, path, value, createdAt: row.created_at, id: row.id, n: row.n });
       }
       if (names.write !== null) yield names.write.add({ listing, n: row.n, folded: row.folded });
+    },
+    *joinAll(all) {
+      // All listings before any term, each in order: who takes several locks takes them in one order.
+      const groups: [listing: number, group: readonly Joining[]][] = [];
+      for (const group of listingsOf(all)) {
+        const { dock_id: dockId, face } = group[0]!.row;
+        groups.push([(yield* joined({ dockId, face, documents: group.length })).n, group]);
+      }
+      for (const [listing, group] of groups) {
+        const terms = new Map<string, { readonly term: Term; readonly rows: ListedRow[] }>();
+        for (const { row, metadata } of group) {
+          for (const term of storedTerms(metadata, row.media_type)) {
+            const found = terms.get(nameOf(term)) ?? { term, rows: [] };
+            found.rows.push(row);
+            terms.set(nameOf(term), found);
+          }
+          if (names.write !== null) yield names.write.add({ listing, n: row.n, folded: row.folded });
+        }
+        const counts = [...terms.values()].map(({ term: { path, value }, rows }) => ({
+          listing,
+          path,
+          value,
+          documents: rows.length,
+        }));
+        for (const { id: term, ...stored } of yield* countedEach(counts)) {
+          const { rows } = terms.get(nameOf(stored))!;
+          yield* postedEach(rows.map(({ created_at, id, n }) => ({ term, created_at, id, n })));
+        }
+      }
     },
     *leave(row, metadata) {
       const listing = (yield* first(left({ dockId: row.dock_id, face: row.face })))!.n;
@@ -119,4 +180,24 @@ export function listingsSql(dialect: Dialect): Listings {
       if (names.write !== null) yield names.write.remove({ listing, n: row.n, folded: row.folded });
     },
   };
+}
+
+const TERM_COLUMNS = ["listing", "path", "value", "documents"] as const;
+const POSTING_COLUMNS = ["term", "created_at", "id", "n"] as const;
+
+/** Unlike for unlike terms. */
+function nameOf({ path, value }: Term): string {
+  return JSON.stringify([path, value]);
+}
+
+/** Rows by their listing, listings in order. */
+function listingsOf(all: readonly Joining[]): Joining[][] {
+  const groups = new Map<string, Joining[]>();
+  for (const joining of all) {
+    const key = `${joining.row.dock_id} ${joining.row.face}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [joining]);
+    else group.push(joining);
+  }
+  return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group);
 }

@@ -6,6 +6,9 @@
 import type { AccountKind, AccountOf, Store } from "@docyard/core";
 import { accountSql } from "./sql-accounts.ts";
 import { artifactSql } from "./sql-artifacts.ts";
+import type { Snapshot } from "./sql-dump.ts";
+import { dump, dumpSql } from "./sql-dump.ts";
+import { loadSql } from "./sql-load.ts";
 import type { Dialect, Sql } from "./sql.ts";
 
 /** Runs operations. Each may be started anew, so a driver can repeat one whose transaction was refused. */
@@ -20,26 +23,35 @@ export interface Runner {
    * @param taken what a violated unique index means here: the message of the `already_exists` to reject with
    */
   readonly write: <T>(operation: () => Sql<T>, taken: string) => Promise<T>;
+  /** One moment of the database, for as long as it takes to read it; what is open when the store closes is closed. */
+  readonly snapshot: () => Promise<Snapshot>;
   readonly ready: () => Promise<void>;
   readonly close: () => Promise<void>;
 }
 
-export function sqlStore(dialect: Dialect, { read, write, ready, close }: Runner): Store {
+export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close }: Runner): Store {
   const artifacts = artifactSql(dialect);
   const accounts = accountSql(dialect);
+  const load = loadSql(dialect);
+  const firstPage = dumpSql(dialect);
   return {
     artifacts: {
-      insert: (artifact, event) =>
-        write(() => artifacts.insert(artifact, event), `The id or upload id of ${artifact.id} is taken`),
-      get: (key) => read(() => artifacts.get(key), true),
-      update: (id, version, change, event) =>
+      insert: (artifact, event, quota) =>
         write(
-          () => artifacts.update(id, version, change, event),
+          () => artifacts.insert(artifact, event, quota),
+          `The id or upload id of ${artifact.id} is taken`,
+        ),
+      get: (key) => read(() => artifacts.get(key), true),
+      update: (id, version, change, event, quota) =>
+        write(
+          () => artifacts.update(id, version, change, event, quota),
           `The dock already has the content of ${id} as a completed artifact`,
         ),
       find: (query) => read(() => artifacts.find(query)),
       findByDigest: (dockId, digest, face) => read(() => artifacts.findByDigest(dockId, digest, face)),
       isBlobInUse: (blobKey) => read(() => artifacts.isBlobInUse(blobKey), true),
+      usage: (dockId) => read(() => artifacts.usage(dockId), true),
+      walk: (after, limit) => read(() => artifacts.walk(after, limit), true),
       due: (now, limit) => read(() => artifacts.due(now, limit), true),
       events: (dockId, after, limit) => read(() => artifacts.events(dockId, after, limit), true),
     },
@@ -56,6 +68,9 @@ export function sqlStore(dialect: Dialect, { read, write, ready, close }: Runner
         change: Partial<Omit<AccountOf<K>, "kind" | "id">>,
       ) => write(() => accounts.update(kind, id, change), `The handle of ${id} is taken within its kind`),
     },
+    dump: ({ signal } = {}) => dump(firstPage, snapshot, signal),
+    load: (records) =>
+      write(() => load(records), "The id, handle or content of one of these records is another's here"),
     ready,
     close,
   };

@@ -43,7 +43,8 @@ class Placeholder {
   }
 }
 
-interface Compilable<R> {
+/** What makes SQL text; a query builder of Kysely's is one. */
+export interface Compilable<R> {
   compile(): CompiledQuery<R>;
 }
 

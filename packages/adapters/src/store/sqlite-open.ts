@@ -52,11 +52,16 @@ export interface OpenSqlite {
  * @throws Error with one line that says what to do: folder missing, not writable, not a database, another program's
  * database, locked for too long, schema newer than this program (`NewerSchemaError`).
  */
-export async function openSqlite(options: SqliteStoreOptions): Promise<OpenSqlite> {
+export function openSqlite(options: SqliteStoreOptions): Promise<OpenSqlite> {
+  return insistently(options, () => openOnce(options));
+}
+
+/** Opens something again and again while another process is in the way and there is time. */
+export async function insistently<T>(options: SqliteStoreOptions, open: () => T): Promise<T> {
   const { file, busyTimeoutMs = BUSY_TIMEOUT_MS } = options;
   for (const start = performance.now(); ; await sleep(OPEN_RETRY_MS)) {
     try {
-      return openOnce(options);
+      return open();
     } catch (error) {
       if (isBusy(error) && performance.now() - start < busyTimeoutMs) continue;
       throw described(error, file);
@@ -71,15 +76,22 @@ export function drive<T>(operation: Sql<T>, execute: Execute): T {
   return step.value;
 }
 
-function openOnce({ file, nativeBinding, cacheKiB = CACHE_KIB }: SqliteStoreOptions): OpenSqlite {
-  requireFolder(file);
-  makePrivate(file);
+/** A connection that nothing is set on; of a file, or of the bytes of one. */
+export function connect(source: string | Buffer, options: SqliteStoreOptions, readonly = false): Database {
   // The typings know a path only; an addon that is loaded already is taken as well.
-  const binding = nativeBinding as unknown as string | undefined;
-  const db = new SqliteDatabase(file, {
+  const binding = options.nativeBinding as unknown as string | undefined;
+  return new SqliteDatabase(source, {
+    readonly,
     timeout: BLOCKING_WAIT_MS,
     ...(binding === undefined ? {} : { nativeBinding: binding }),
   });
+}
+
+function openOnce(options: SqliteStoreOptions): OpenSqlite {
+  const { file, cacheKiB = CACHE_KIB } = options;
+  requireFolder(file);
+  makePrivate(file);
+  const db = connect(file, options);
   try {
     configure(db, cacheKiB);
     const execute = executor(db);
@@ -123,7 +135,7 @@ function migrateNow(db: Database, execute: Execute): Migrated {
 }
 
 /** Runs statements, each prepared once. */
-function executor(db: Database): Execute {
+export function executor(db: Database): Execute {
   const prepared = new Map<string, Statement>();
   return ({ sql, parameters }) => {
     let found = prepared.get(sql);

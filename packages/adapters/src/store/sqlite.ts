@@ -13,6 +13,7 @@ import { sqliteDialect } from "./sqlite-dialect.ts";
 import { codeOf, createGroupWriter } from "./sqlite-group.ts";
 import type { SqliteStoreOptions } from "./sqlite-open.ts";
 import { BUSY_TIMEOUT_MS, described, drive, openSqlite } from "./sqlite-open.ts";
+import { sqliteSnapshots } from "./sqlite-snapshot.ts";
 
 export type { SqliteStoreOptions } from "./sqlite-open.ts";
 
@@ -25,6 +26,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
   const { db, execute } = await openSqlite(options);
   const { file, busyTimeoutMs = BUSY_TIMEOUT_MS } = options;
   const group = createGroupWriter(db, { busyTimeoutMs, describe: (error) => described(error, file) });
+  const snapshots = sqliteSnapshots(db, options);
   const begin = db.prepare<[]>("begin");
   const end = db.prepare<[]>("commit");
   let closing: Promise<void> | null = null;
@@ -64,6 +66,10 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
         }
       });
     },
+    snapshot: async () => {
+      requireOpen();
+      return snapshots.open();
+    },
     ready: async () => {
       requireOpen();
       // Takes the write lock and reads: fails where a write would.
@@ -71,6 +77,8 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
       if (version > SCHEMA_VERSION) throw new NewerSchemaError(version);
     },
     close: () => {
+      // The others first: the last connection of a file takes its log away.
+      snapshots.close();
       closing ??= group.idle().then(() => void db.close());
       return closing;
     },
