@@ -71,7 +71,7 @@ function watchedIo(): WatchedIo {
     });
 
   const io = Object.fromEntries(
-    (["copyFile", "link", "lstat", "mkdir", "open", "readdir", "readFile", "rename", "unlink"] as const).map(
+    (["copyFile", "link", "lstat", "mkdir", "open", "readdir", "readFile", "rename", "statfs", "unlink"] as const).map(
       (name) => [
         name,
         (...args: unknown[]) => {
@@ -205,8 +205,8 @@ describe("the n-th call fails", () => {
     const watched = watchedIo();
     const { blobs, root, close } = await openDisk({ io: watched.io });
     for (const [code, words] of [
-      ["ENOSPC", "no space left on the blob disk"],
-      ["EDQUOT", "the quota of the blob disk is used up"],
+      ["ENOSPC", "There is no space left on the blob disk"],
+      ["EDQUOT", "The quota of the blob disk is used up"],
       ["EMFILE", "too many open files"],
     ] as const) {
       watched.failAt(1, code, (call) => call === (code === "EMFILE" ? "open" : "writev"));

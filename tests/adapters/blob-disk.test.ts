@@ -21,6 +21,7 @@ import type { DiskBlobs } from "@docyard/adapters/blob/disk";
 import { diskBlobs } from "@docyard/adapters/blob/disk";
 import { parseSidecar, printSidecar } from "@docyard/adapters/blob/sidecar";
 import { permissiveHost } from "@docyard/adapters/conformance/blob-store";
+import { nodeDiskIo } from "@docyard/adapters/blob/disk-io";
 import type { BlobHost } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
 import * as fc from "fast-check";
@@ -93,6 +94,63 @@ async function flipBit(path: string, at: number, bit: number): Promise<void> {
     await handle.close();
   }
 }
+
+describe("room", () => {
+  test("is what the file system has free, less what uploads under way have announced, and asked for once a second", async () => {
+    let asked = 0;
+    let free = 1_000;
+    let time = 1_000_000;
+    const { blobs } = await disk({
+      now: () => time,
+      io: {
+        ...nodeDiskIo,
+        statfs: (async () => {
+          asked++;
+          return { bavail: free, bsize: 4_096 };
+        }) as unknown as typeof nodeDiskIo.statfs,
+      },
+    });
+    expect(await Promise.all([blobs.space(), blobs.space()])).toEqual([4_096_000, 4_096_000]);
+    expect(asked).toBe(1);
+    free = 10;
+    expect(await blobs.space()).toBe(4_096_000);
+    time += 1_001;
+    expect(await blobs.space()).toBe(40_960);
+
+    const { url } = await blobs.signPut("blob", {
+      expiresAt: time + 60_000,
+      sizeMax: 3_000,
+      artifactId: "a",
+    });
+    const { promise: held, resolve: letGo } = Promise.withResolvers<void>();
+    const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        begin();
+        await held;
+        controller.enqueue(new Uint8Array(3_000));
+        controller.close();
+      },
+    });
+    const request = new Request(url, {
+      method: "PUT",
+      body,
+      duplex: "half",
+      headers: { "Content-Length": "3000" },
+    } as RequestInit);
+    const upload = blobs.serve.fetch(request, permissiveHost());
+    await begun;
+    expect(await blobs.space()).toBe(40_960 - 3_000);
+    letGo();
+    expect((await upload).status).toBe(200);
+    expect(await blobs.space()).toBe(40_960);
+  });
+
+  test("of the real file system is some", async () => {
+    const { blobs } = await disk();
+    expect(await blobs.space()).toBeGreaterThan(0);
+  });
+});
 
 describe("what lies on disk", () => {
   test("a blob is a raw file under its key, and nothing else but a sidecar above one MiB", async () => {

@@ -17,6 +17,7 @@ const RULES: Record<string, { readonly packages: readonly string[]; readonly nod
   adapters: { packages: ["@docyard/core"], node: true },
   server: { packages: ["@docyard/core"], node: false },
   cli: { packages: ["@docyard/core", "@docyard/adapters", "@docyard/server"], node: true },
+  client: { packages: [], node: false },
 };
 const PACKAGES = Object.keys(RULES);
 
@@ -137,7 +138,7 @@ describe.each(PACKAGES)("%s", (name) => {
 });
 
 describe("core", () => {
-  const PURE = ["access", "artifact", "errors", "filter", "id", "json", "page"];
+  const PURE = ["access", "artifact", "errors", "filter", "id", "json", "page", "quota"];
 
   test("imports nothing from outside, not even types", () => {
     const wrong = sourcesOf("core")

@@ -276,6 +276,43 @@ describe("records", () => {
   });
 });
 
+describe("what a dock may hold, and for how long", () => {
+  test("is set, replaced and taken away", async () => {
+    const { provisioning, accounts } = setUp();
+    await provisioning.createOrganization("Org");
+    const made = await provisioning.createDock("dock_1");
+    const quota = { bytes: 10, artifacts: 0 };
+    expect(await provisioning.setQuota("dock_1", quota)).toEqual({ ...made, quota });
+    const retention = [{ afterMs: 60_000, metadata: { kind: "scan" } }, { afterMs: 90 * 86_400_000 }];
+    expect(await provisioning.setRetention("dock_1", retention)).toEqual({ ...made, quota, retention });
+    await provisioning.setQuota("dock_1", {});
+    await provisioning.setRetention("dock_1", []);
+    expect(await accounts.find("dock", { id: "dock_1" })).toEqual({ ...made, quota: {}, retention: [] });
+    expect(await codeOf(provisioning.setQuota("dock_2", quota))).toBe("not_found");
+    expect(await codeOf(provisioning.setRetention("dock_2", retention))).toBe("not_found");
+  });
+
+  test.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])("%s is no quota", async (bytes) => {
+    const { provisioning } = setUp();
+    await provisioning.createOrganization("Org");
+    await provisioning.createDock("dock_1");
+    expect(await codeOf(provisioning.setQuota("dock_1", { bytes }))).toBe("invalid_argument");
+  });
+
+  test.each([
+    [{ afterMs: 59_999 }],
+    [{ afterMs: Number.NaN }],
+    [{ afterMs: 60_000.5 }],
+    [{ afterMs: 60_000, metadata: { n: Number.POSITIVE_INFINITY } }],
+    [...Array.from({ length: 101 }, () => ({ afterMs: 60_000 }))],
+  ])("no retention rules: %j", async (...rules) => {
+    const { provisioning } = setUp();
+    await provisioning.createOrganization("Org");
+    await provisioning.createDock("dock_1");
+    expect(await codeOf(provisioning.setRetention("dock_1", rules))).toBe("invalid_argument");
+  });
+});
+
 describe("ids", () => {
   /** Clocks that stand still, run, jump and go back. */
   const ticks = fc.array(fc.oneof(fc.constant(0), fc.constant(1), fc.integer({ min: -5_000, max: 5_000 })), {

@@ -197,6 +197,67 @@ describe("provisioning while the server runs", () => {
   });
 });
 
+describe("what a dock may hold, and for how long", () => {
+  test("is set while the server runs, and kept from the next request on", async () => {
+    const server = await startServer([], here());
+    try {
+      const client = machineClient(server.url, server.firstRun!.client, "dock_default");
+      const old = await client.send({ filename: "old.txt", metadata: { kind: "scan" } }, () =>
+        Buffer.from("1"),
+      );
+      const quota = ["dock", "quota", "dock_default", "--bytes", "1KiB", "--artifacts", "1"];
+      expect(await runJson(quota, here())).toMatchObject({
+        quota: { bytes: 1_024, artifacts: 1 },
+        usage: { artifacts: 1, open: 0, bytes: 1 },
+      });
+      await expect(client.send({ filename: "new.txt" }, () => Buffer.from("2"))).rejects.toMatchObject({
+        status: 409,
+      });
+      const retention = ["dock", "retention", "dock_default"];
+      expect(
+        await runJson([...retention, "--after", "90d", "--metadata", '{"kind":"scan"}'], here()),
+      ).toMatchObject({ retention: [{ after: "90d", metadata: { kind: "scan" } }] });
+      expect(await runJson([...retention, "--after", "1m"], here())).toMatchObject({
+        retention: [{ after: "90d" }, { after: "1m" }],
+      });
+      expect(await runJson(["retention"], here())).toEqual({
+        dryRun: true,
+        artifacts: 0,
+        bytes: 0,
+        docks: [],
+      });
+      expect((await run(["retention"], here())).stdout).toMatch(/0 artifacts \(0B\) would be deleted/);
+      expect(await runJson([...retention, "--clear"], here())).not.toHaveProperty("retention");
+      expect(await runJson(["dock", "quota", "dock_default"], here())).not.toHaveProperty("quota");
+      expect((await client.list()).data.map(({ id }) => id)).toEqual([old.id]);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  test("a server that is read-only hands out and takes nothing; one that is nearly full says 507", async () => {
+    const first = await startServer([], here());
+    const client = machineClient(first.url, first.firstRun!.client, "dock_default");
+    const stored = await client.send({ filename: "1.txt" }, () => Buffer.from("1"));
+    await first.stop();
+    for (const [flags, status] of [
+      [["--read-only"], 503],
+      [["--min-free", "8000TiB"], 507],
+    ] as const) {
+      const server = await startServer(flags, here());
+      try {
+        const again = machineClient(server.url, first.firstRun!.client, "dock_default");
+        expect((await again.list()).data.map(({ id }) => id)).toEqual([stored.id]);
+        await expect(again.send({ filename: "2.txt" }, () => Buffer.from("2"))).rejects.toMatchObject({
+          status,
+        });
+      } finally {
+        await server.stop();
+      }
+    }
+  });
+});
+
 describe("what cannot be done is said in one line", () => {
   const refused = async (args: readonly string[], code: number): Promise<string> => {
     const ran = await run(args, here());

@@ -4,19 +4,21 @@
  */
 
 import { createInterface } from "node:readline";
-import type { S3Credentials, Store } from "@docyard/core";
-import { createProvisioning, createSealer } from "@docyard/core";
+import type { Quota, RetentionRule, S3Credentials, Store } from "@docyard/core";
+import { createProvisioning, createSealer, parseFilter } from "@docyard/core";
 import type { Config, OptionName } from "./config.ts";
 import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
 import { UsageError } from "./failure.ts";
 import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
+import { parseDuration, parseSize } from "./measure.ts";
 import { list, record } from "./print.ts";
 import { migrateStore, openStore, schemeOf } from "./wire.ts";
 
 /** A flag of one command only. */
 export interface Flag {
   readonly describe: string;
-  readonly value: string;
+  /** What stands after it; none: a switch. */
+  readonly value?: string;
   readonly required?: boolean;
 }
 
@@ -34,6 +36,8 @@ export interface Command {
 export interface Said {
   readonly positional: string;
   readonly flag: (name: string) => string | undefined;
+  /** Whether a switch was set. */
+  readonly has: (name: string) => boolean;
 }
 
 /** One answer, for programs (`--json`) and for people. */
@@ -83,6 +87,43 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       );
       return { document: made, text: record(`Dock ${made.id} created.`, made) };
     }),
+  },
+  "dock quota": {
+    describe: "Say what a dock may hold; a bound that is not named goes, and uploads over one are refused",
+    positional: { name: "id", describe: "The dock" },
+    flags: {
+      bytes: { describe: "Sizes of its artifacts together", value: "SIZE" },
+      artifacts: { describe: "How many artifacts", value: "N" },
+      open: { describe: "How many unfinished uploads at a time", value: "N" },
+    },
+    run: onStore(async (store, { positional, flag }) => {
+      const set = await createProvisioning(store.accounts).setQuota(positional, quota(flag));
+      const usage = await store.artifacts.usage(set.id);
+      const document = { ...dock(set), usage };
+      return { document, text: record(`Dock ${set.id} has a new quota.`, document) };
+    }),
+  },
+  "dock retention": {
+    describe: "Say when artifacts of a dock are deleted by age: adds a rule, or clears them all",
+    positional: { name: "id", describe: "The dock" },
+    flags: {
+      after: { describe: "Age at which they go, such as 90d", value: "TIME" },
+      metadata: { describe: 'Only those with this metadata, such as {"kind":"scan"}', value: "JSON" },
+      clear: { describe: "Take all rules away" },
+    },
+    run: onStore(async (store, { positional, flag, has }) => {
+      const provisioning = createProvisioning(store.accounts);
+      const before = (await store.accounts.find("dock", { id: positional }))?.retention ?? [];
+      const set = await provisioning.setRetention(positional, has("clear") ? [] : [...before, rule(flag)]);
+      const document = dock(set);
+      return { document, text: record(`Dock ${set.id} has ${set.retention?.length ?? 0} rules.`, document) };
+    }),
+  },
+  retention: {
+    describe: "Show what the docks' retention rules would delete now, or delete it; servers do so every hour",
+    flags: { apply: { describe: "Delete, instead of showing" } },
+    options: ["blob", "queue"],
+    run: async (said, config) => (await import("./retention.ts")).retention(said, config),
   },
   "dock list": {
     describe: "List docks",
@@ -182,10 +223,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       "access-key-id": { describe: "Needed unless they are cleared", value: "ID" },
       region: { describe: "Region of the buckets", value: "REGION" },
       endpoint: { describe: "Of an S3-compatible server other than AWS", value: "URL" },
-      clear: { describe: "Take the credentials away", value: "yes" },
+      clear: { describe: "Take the credentials away" },
     },
-    run: onStore(async (store, { positional, flag }, config) => {
-      const credentials = flag("clear") === "yes" ? null : await s3Credentials(flag);
+    run: onStore(async (store, { positional, flag, has }, config) => {
+      const credentials = has("clear") ? null : await s3Credentials(flag);
       const path = keyFileOf(config);
       // Clearing must stay possible when the keys are lost.
       if (credentials !== null) {
@@ -262,6 +303,33 @@ async function checkKeys(
   if (secrets.length === 0) return;
   const sealer = createSealer(await readKeys(path));
   for (const { id, sealed } of secrets) await sealer.open(sealed, id);
+}
+
+/** @throws UsageError */
+function quota(flag: Said["flag"]): Quota {
+  const count = (name: string): number | undefined => {
+    const text = flag(name);
+    if (text === undefined || /^\d{1,15}$/.test(text)) return text === undefined ? undefined : Number(text);
+    throw new UsageError(`dock quota: --${name} ${text} is not a whole number`);
+  };
+  const size = flag("bytes");
+  const bytes = size === undefined ? undefined : parseSize(size);
+  if (bytes === null) throw new UsageError(`dock quota: --bytes ${size} is not a size such as 10GiB`);
+  return {
+    ...given("bytes", bytes),
+    ...given("artifacts", count("artifacts")),
+    ...given("open", count("open")),
+  };
+}
+
+/** @throws UsageError or DocyardError */
+function rule(flag: Said["flag"]): RetentionRule {
+  const after = flag("after");
+  if (after === undefined) throw new UsageError("dock retention: --after is missing (or --clear)");
+  const afterMs = parseDuration(after);
+  if (afterMs === null) throw new UsageError(`dock retention: --after ${after} is not a time such as 90d`);
+  const metadata = flag("metadata");
+  return { afterMs, ...given("metadata", metadata === undefined ? undefined : parseFilter(metadata)) };
 }
 
 const SHOWN_ONCE = "The secret is shown this once.";

@@ -31,6 +31,9 @@ export interface Config {
   /** CIDRs. */
   readonly allowSource: readonly string[];
   readonly maxSize: number;
+  readonly readOnly: boolean;
+  /** Bytes. */
+  readonly minFree: number;
   readonly tokenTtl: number;
   readonly urlTtl: number;
   readonly limitList: number;
@@ -136,6 +139,17 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
     parse: cidrs,
   },
   maxSize: { describe: "Largest artifact", value: "SIZE", default: "5GiB", parse: (text) => size(text, 1) },
+  readOnly: {
+    describe: "Take, change and delete nothing; lists and downloads go on",
+    default: "false",
+    parse: yesOrNo,
+  },
+  minFree: {
+    describe: "Space on the blob disk that uploads leave free; 0: they do not care",
+    value: "SIZE",
+    default: "256MiB",
+    parse: (text) => size(text, 0),
+  },
   tokenTtl: {
     describe: "Life of access tokens",
     value: "TIME",

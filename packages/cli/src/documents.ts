@@ -3,7 +3,8 @@
  * has just been made. Who prints them, and when, is the commands' affair.
  */
 
-import type { ApiKey, Dock, FirstRun, MachineClient, Organization } from "@docyard/core";
+import type { ApiKey, Dock, FirstRun, JsonObject, MachineClient, Organization, Quota } from "@docyard/core";
+import { printDuration } from "./measure.ts";
 
 export interface OrganizationDocument {
   readonly id: string;
@@ -16,6 +17,10 @@ export interface DockDocument {
   readonly name: string;
   readonly organizationId: string;
   readonly createdAt: string;
+  /** Where there is one. */
+  readonly quota?: Quota;
+  /** Where there are rules; ages as durations, such as `90d`. */
+  readonly retention?: readonly { readonly after: string; readonly metadata?: JsonObject }[];
 }
 
 export interface ClientDocument {
@@ -58,8 +63,16 @@ export function organization({ id, name, createdAt }: Organization): Organizatio
   return { id, name, createdAt: iso(createdAt) };
 }
 
-export function dock({ id, name, organizationId, createdAt }: Dock): DockDocument {
-  return { id, name, organizationId, createdAt: iso(createdAt) };
+export function dock({ id, name, organizationId, createdAt, quota, retention }: Dock): DockDocument {
+  const rules = (retention ?? []).map(({ afterMs, ...rest }) => ({ after: printDuration(afterMs), ...rest }));
+  return {
+    id,
+    name,
+    organizationId,
+    createdAt: iso(createdAt),
+    ...(quota === undefined || Object.keys(quota).length === 0 ? {} : { quota }),
+    ...(rules.length === 0 ? {} : { retention: rules }),
+  };
 }
 
 export function client(from: MachineClient): ClientDocument {

@@ -185,8 +185,13 @@ function addCommand(to: Argv, words: string, command: Command, onRequest: (reque
       if (positional !== undefined) {
         one.positional(positional.name, { type: "string", describe: positional.describe });
       }
-      for (const [name, { describe: text, required = false }] of Object.entries(flags)) {
-        one.option(name, { requiresArg: true, describe: text, demandOption: required });
+      for (const [name, { describe: text, value, required = false }] of Object.entries(flags)) {
+        one.option(
+          name,
+          value === undefined
+            ? { type: "boolean", describe: text }
+            : { requiresArg: true, describe: text, demandOption: required },
+        );
       }
       return withOptions(one, [...COMMON, ...(command.options ?? [])]);
     },
@@ -198,6 +203,7 @@ function addCommand(to: Argv, words: string, command: Command, onRequest: (reque
         said: {
           positional: positional === undefined ? "" : String(said[positional.name]),
           flag: (name) => once(name, textsOf(said[name])),
+          has: (name) => said[name] === true,
         },
       });
     },

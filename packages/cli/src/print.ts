@@ -15,8 +15,8 @@ export function record(sentence: string, document: object): string {
 export function list(documents: readonly object[]): string {
   const [first] = documents;
   if (first === undefined) return "none\n";
-  const names = Object.keys(first);
-  const rows = [names, ...documents.map((one) => Object.values(one).map(cell))];
+  const names = [...new Set(documents.flatMap((one) => Object.keys(one)))];
+  const rows = [names, ...documents.map((one) => names.map((name) => cell(one[name as keyof typeof one])))];
   const widths = names.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows
     .map((row) =>
@@ -30,7 +30,7 @@ export function list(documents: readonly object[]): string {
 }
 
 function cell(value: unknown): string {
-  if (value === null) return "-";
-  if (Array.isArray(value)) return value.join(" ");
+  if (value === null || value === undefined) return "-";
+  if (Array.isArray(value)) return value.map(cell).join(" ");
   return typeof value === "string" ? value : JSON.stringify(value);
 }

@@ -84,9 +84,9 @@ export async function serve(config: Config): Promise<void> {
   holdYoungGeneration();
   log.info({ url, version: VERSION }, "ready");
 
-  const background = startBackground(parts, config, log);
+  const background = config.readOnly ? null : startBackground(parts, config, log);
   log.info({ signal: await stopping }, "stopping");
-  const [cutOff] = await Promise.all([listener.stop(config.drainTimeout), background.stop()]);
+  const [cutOff] = await Promise.all([listener.stop(config.drainTimeout), background?.stop()]);
   kept?.close();
   if (cutOff > 0) log.warn({ connections: cutOff }, "cut off what was still under way");
   await parts.close();
@@ -107,6 +107,7 @@ export async function work(config: Config): Promise<void> {
   if (schemeOf(config.db) === "memory") {
     throw new UsageError("--db memory lives inside one server process: a worker cannot reach it");
   }
+  if (config.readOnly) throw new UsageError("a worker with --read-only does nothing");
   const stopping = stopSignal(null);
   const parts = await wire(config, config.publicUrl ?? defaultPublicUrl(config, config.port));
   const background = startBackground(parts, config, log);
@@ -129,7 +130,7 @@ async function hello(
   parts: Parts,
   { url, port }: { readonly url: string; readonly port: number },
 ): Promise<void> {
-  const made = await parts.provisioning.firstRun();
+  const made = config.readOnly ? null : await parts.provisioning.firstRun();
   const first = made === null ? null : firstRun(made);
   process.stdout.write(
     config.json

@@ -275,6 +275,8 @@ function settingsOf(config: Config): SettingsInput {
   const { list, download, token, studio, studioDaily } = DEFAULT_SETTINGS.limits;
   return {
     sizeMax: config.maxSize,
+    readOnly: config.readOnly,
+    freeMin: config.minFree,
     urlTtlMs: config.urlTtl,
     ...(blobScheme(config.blob) === "s3" ? { bucketName: s3Options(config.blob).bucket } : {}),
     // No signed URL may outlive what it points to.

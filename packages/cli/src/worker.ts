@@ -1,6 +1,6 @@
 /**
  * Background work of one process: answers the queue's rings, sweeps what is due, and now and then looks for staged
- * bytes that nobody wants any more. What the work is, is core's.
+ * bytes that nobody wants any more and for what is too old. What the work is, is core's.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,8 +10,8 @@ import type { Logger } from "./log.ts";
 
 /** Milliseconds between two sweeps: how late work may be whose ring was lost, and no more often than that. */
 const SWEEP_INTERVAL_MS = 30_000;
-/** Milliseconds between two looks at everything that is staged. */
-const STAGING_INTERVAL_MS = 3_600_000;
+/** Milliseconds between two looks at everything that is staged or too old. */
+const CHORES_INTERVAL_MS = 3_600_000;
 
 export interface BackgroundOptions {
   readonly docyard: Docyard;
@@ -68,7 +68,7 @@ async function sweepNowAndThen(
   { docyard, log, verbose }: BackgroundOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  let lastStaging = Number.NEGATIVE_INFINITY;
+  let lastChores = Number.NEGATIVE_INFINITY;
   while (!signal.aborted) {
     try {
       const { handled, failures } = await docyard.sweep({ signal });
@@ -76,10 +76,12 @@ async function sweepNowAndThen(
       for (const { artifactId, error } of failures) {
         log.error({ artifactId, ...why(error, verbose) }, "sweep failed for an artifact");
       }
-      if (performance.now() - lastStaging >= STAGING_INTERVAL_MS) {
-        lastStaging = performance.now();
+      if (performance.now() - lastChores >= CHORES_INTERVAL_MS) {
+        lastChores = performance.now();
         const removed = await docyard.sweepStaging({ signal });
         if (removed > 0) log.info({ removed }, "removed staged bytes that nobody wants");
+        const { artifacts } = await docyard.applyRetention({ dryRun: false, signal });
+        if (artifacts > 0) log.info({ artifacts }, "deleted what the retention rules say is too old");
       }
     } catch (error) {
       log.error(why(error, verbose), "sweep failed");

@@ -5,7 +5,7 @@
 
 import type { Dock, Principal } from "./access.ts";
 import type { Artifact, ArtifactStatus, Face, MediaType } from "./artifact.ts";
-import { isId, nextStatus } from "./artifact.ts";
+import { isId } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { bug, invalid, newEvent, ROUNDS_MAX, shown, signDownload } from "./context.ts";
 import { DocyardError } from "./errors.ts";
@@ -13,6 +13,7 @@ import type { Filter } from "./filter.ts";
 import type { PageNumbers, PageStart } from "./page.ts";
 import { clampLimit, decodeCursor, PAGE_LIMIT_DEFAULT, pageNumbers } from "./page.ts";
 import type { SignedUrl } from "./ports.ts";
+import { tombstone } from "./retention.ts";
 
 export interface ListInput {
   /** Clamped to 1000; default 20. */
@@ -93,16 +94,10 @@ export async function removeArtifact(
 ): Promise<void> {
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const artifact = await getArtifact(context, dock, face, id);
-    const at = context.now();
     const removed = await context.artifacts.update(
       id,
       artifact.version,
-      {
-        status: nextStatus(artifact, "remove"),
-        failure: null,
-        dueAt: at + context.settings.graceMs,
-        updatedAt: at,
-      },
+      tombstone(context, artifact),
       newEvent(context, "artifact.deleted", principal.id),
     );
     if (removed !== null) return;

@@ -31,6 +31,13 @@ export interface Settings {
   readonly urlTtlMs: number;
   /** How long the bytes of a dead row stay. Raised to `urlTtlMs`, so that no signed URL can still write them. Default 1 h. */
   readonly graceMs: number;
+  /** Nothing is taken, deleted or changed for anyone; reads go on. Default false. */
+  readonly readOnly: boolean;
+  /**
+   * Bytes of the storage that uploads leave free; 0: they do not care. Default 256 MiB. Only where the blob store knows
+   * how much there is (`BlobStore.space`).
+   */
+  readonly freeMin: number;
   /** What Studio calls the bucket of everything kept here. Default `docyard`. */
   readonly bucketName: string;
   /** Per machine client or API key (ruling 8); `max` 0 switches a limit off. */
@@ -79,6 +86,8 @@ export const DEFAULT_SETTINGS: Settings = {
     studio: { max: 60, windowMs: MINUTE_MS },
     studioDaily: { max: 1_000, windowMs: DAY_MS },
   },
+  readOnly: false,
+  freeMin: 256 * 1024 ** 2,
   bucketName: "docyard",
   ingest: { attemptsMax: 5, leaseMs: MINUTE_MS, backoffMs: 2_000, backoffMaxMs: 10 * MINUTE_MS },
 };

@@ -26,8 +26,11 @@ import type { IdSource } from "./id.ts";
 import { createIdSource } from "./id.ts";
 import type { IngestOptions, IngestOutcome, IngestPorts } from "./ingest.ts";
 import { ingest } from "./ingest.ts";
+import { requireIntake, requireWritable } from "./intake.ts";
 import type { PageNumbers } from "./page.ts";
 import type { BlobGrant, BlobHost, BlobStore, Queue, RateLimit, Store } from "./ports.ts";
+import type { RetentionOptions, RetentionReport } from "./retention.ts";
+import { applyRetention } from "./retention.ts";
 import type { StudioDock } from "./studio.ts";
 import { badApiKey, studioDock } from "./studio.ts";
 import type { CompleteInput, Completed, Created, CreateInput } from "./upload.ts";
@@ -64,7 +67,8 @@ export interface WritableDock {
   readonly dock: Dock;
   /**
    * Registers an artifact, or finds the completed one with the declared hash (ruling 1).
-   * @throws DocyardError `invalid_argument` with one issue per fault; `too_large`.
+   * @throws DocyardError `invalid_argument` with one issue per fault; `too_large`; `quota_exceeded`; `read_only` or
+   *   `no_space`.
    */
   create(input: CreateInput): Promise<Created>;
   /**
@@ -72,10 +76,11 @@ export interface WritableDock {
    * back as `upload_started` is still being verified in the background.
    * @throws DocyardError `not_found`; `invalid_argument` if `storageKey` is not this upload's; `failed_precondition`
    *   while there are no bytes, or after the window; `integrity_mismatch` if they differ from what was declared: they
-   *   are dropped then, and the client may PUT again.
+   *   are dropped then, and the client may PUT again; `quota_exceeded` while their real size is too much for the dock;
+   *   `read_only`.
    */
   complete(input: CompleteInput): Promise<Completed>;
-  /** Deletes: gone from every list at once, its bytes after the grace period. @throws DocyardError `not_found`. */
+  /** Deletes: gone from every list at once, its bytes after the grace period. @throws DocyardError `not_found`; `read_only`. */
   remove(id: string): Promise<void>;
 }
 
@@ -127,6 +132,8 @@ export interface Docyard {
   sweepStaging(options?: { readonly signal?: AbortSignal }): Promise<number>;
   /** Finds, and unless it is a dry run removes, final bytes that no artifact wants. Looks at every blob. */
   collectGarbage(options?: GarbageOptions): Promise<GarbageReport>;
+  /** Counts, and unless it is a dry run deletes, what the docks' retention rules say is too old. Once an hour is plenty. */
+  applyRetention(options?: RetentionOptions): Promise<RetentionReport>;
   /** Resolves when store, blobs and queue can work; rejects with the first reason why not. */
   ready(): Promise<void>;
 }
@@ -199,7 +206,10 @@ export function createDocyard(options: DocyardOptions): Docyard {
           dock,
           create: (input) => createUpload(context, dock, principal, input),
           complete: (input) => completeUpload(context, dock, principal, input),
-          remove: (id) => removeArtifact(context, dock, "machine", principal, id),
+          async remove(id) {
+            requireWritable(context);
+            await removeArtifact(context, dock, "machine", principal, id);
+          },
         },
       };
       return handles[scope];
@@ -225,13 +235,14 @@ export function createDocyard(options: DocyardOptions): Docyard {
     },
 
     blobHost: {
-      admit: (grant) => admit(context, grant),
+      admit: (grant, bytes) => admit(context, grant, bytes),
       corrupt: (grant, reason) => reportCorruption(context, grant, reason),
     },
 
     sweep: (sweepOptions) => sweep(context, sweepOptions),
     sweepStaging: (sweepOptions) => sweepStaging(context, sweepOptions),
     collectGarbage: (garbageOptions) => collectGarbage(context, garbageOptions),
+    applyRetention: (retentionOptions) => applyRetention(context, retentionOptions),
 
     async ready() {
       await Promise.all([store.ready(), blobs.ready(), queue.ready()]);
@@ -240,7 +251,8 @@ export function createDocyard(options: DocyardOptions): Docyard {
 }
 
 /** See `BlobHost.admit`: what a signature alone cannot know. */
-async function admit(context: Context, grant: BlobGrant): Promise<void> {
+async function admit(context: Context, grant: BlobGrant, bytes = 0): Promise<void> {
+  if (grant.method === "PUT") await requireIntake(context, bytes);
   // A presigned Studio upload has no row yet: its signature and its window are all there is to know.
   if (grant.artifactId.startsWith("temp_") && grant.method === "PUT") return;
   const artifact = await context.artifacts.get({ id: grant.artifactId });

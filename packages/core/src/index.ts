@@ -24,8 +24,33 @@ export type {
 export { FRAGMENTS_MAX, parseS3Path } from "./studio.ts";
 export type { IngestOptions, IngestOutcome, IngestPorts } from "./ingest.ts";
 export type { GarbageOptions, GarbageReport } from "./gc.ts";
+export type {
+  ArchiveCounts,
+  ArchiveProgress,
+  ArchiveReader,
+  ArchiveWriter,
+  Manifest,
+  RecordsFile,
+} from "./archive.ts";
+export { MANIFEST_BYTES_MAX, readManifest, RECORDS_BYTES_MAX } from "./archive.ts";
+export type {
+  BackupOptions,
+  BackupReport,
+  CopyOptions,
+  CopyPorts,
+  LostArtifact,
+  RestoreReport,
+} from "./backup.ts";
+export { backup, restore } from "./backup.ts";
+export type { DigestMap } from "./digest-map.ts";
+export { digestMap } from "./digest-map.ts";
+export type { ExportReport, ImportOptions, ImportReport } from "./transfer.ts";
+export { exportDock, importDock } from "./transfer.ts";
+export type { Damage, Orphan, VerifyOptions, VerifyPorts, VerifyReport, VerifyState } from "./verify.ts";
+export { isInSample, verify } from "./verify.ts";
 export type { Keyring, Sealer } from "./secrets.ts";
 export { createSealer } from "./secrets.ts";
+export type { RetentionOptions, RetentionReport } from "./retention.ts";
 export type { SweepOptions, SweepReport } from "./upkeep.ts";
 export * from "./docyard.ts";
 export * from "./provision.ts";

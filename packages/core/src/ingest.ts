@@ -9,8 +9,10 @@ import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { newEvent, ownBlobKey, ring, ROUNDS_MAX, sizeLimitError, STAGING_PREFIX } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
+import { requireRoom } from "./intake.ts";
 import type { JsonObject } from "./json.ts";
 import type { FetchUrl, Media, MediaFacts, MediaInput, S3Source, SourceBody } from "./ports-ingest.ts";
+import type { Quota } from "./quota.ts";
 import type { Sealer } from "./secrets.ts";
 import { resolvePresigned } from "./studio.ts";
 
@@ -136,7 +138,7 @@ interface Lease {
    * A fenced write: nothing happens unless this worker still owns the row.
    * @throws LeaseLost
    */
-  write(change: ArtifactChange, event: [EventType, JsonObject?] | null): Promise<Artifact>;
+  write(change: ArtifactChange, event: [EventType, JsonObject?] | null, quota?: Quota): Promise<Artifact>;
   /**
    * Before a step that no version guards. Whoever is stopped in between leaves bytes that the sweep of the row removes.
    * @throws LeaseLost
@@ -159,7 +161,7 @@ function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal 
     return error;
   };
 
-  const write: Lease["write"] = (change, event) => {
+  const write: Lease["write"] = (change, event, quota) => {
     // One at a time: each write carries the version that the one before it made.
     const next = writing.then(async () => {
       if (lost.signal.aborted) throw lose();
@@ -168,6 +170,7 @@ function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal 
         artifact.version,
         change,
         event === null ? null : newEvent(context, event[0], null, event[1]),
+        quota,
       );
       if (updated === null) throw lose();
       artifact = updated;
@@ -218,8 +221,10 @@ async function stage(context: Context, ports: IngestPorts, lease: Lease): Promis
       return attested(context, lease, stagingKey!, "The uploaded bytes are gone");
     case "url":
     case "s3":
+      await requireRoom(context, 0);
       return stageSingle(context, ports, lease, source, key);
     case "fragments":
+      await requireRoom(context, 0);
       return stageFragments(context, ports, lease, source.fragments, key);
   }
 }
@@ -389,6 +394,7 @@ async function publish(
 ): Promise<IngestOutcome> {
   const { artifacts, blobs, settings, now } = context;
   const content = { size: staged.size, digest: staged.digest };
+  const dock = await context.accounts.find("dock", { id: lease.artifact().dockId });
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const artifact = lease.artifact();
     if (artifact.face === "machine") {
@@ -426,6 +432,7 @@ async function publish(
           updatedAt: now(),
         },
         ["artifact.completed", content],
+        dock?.quota,
       );
       return "completed";
     } catch (error) {
@@ -442,9 +449,12 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
   const { settings, now } = context;
   const { attempts, id } = lease.artifact();
   const known = error instanceof DocyardError && error.code !== "internal" ? error : null;
-  const transient = known === null || known.code === "upstream_failed";
+  const isFull = known?.code === "no_space";
+  const transient = known === null || known.code === "upstream_failed" || isFull;
   try {
-    const isLast = attempts >= settings.ingest.attemptsMax && !isPatient(context, lease.artifact());
+    const isLast = isFull
+      ? !isInWindow(context, lease.artifact())
+      : attempts >= settings.ingest.attemptsMax && !isPatient(context, lease.artifact());
     if (!transient || isLast) {
       const tries = transient && attempts > 1 ? ` (tried ${attempts} times)` : "";
       return await fail(context, lease, {
@@ -453,9 +463,11 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
         cause: error,
       });
     }
-    const delayMs = backoff(context, attempts);
+    // Room takes an operator, and waiting for it is no attempt.
+    const delayMs = isFull ? settings.ingest.backoffMaxMs : backoff(context, attempts);
+    const counted = isFull ? { attempts: attempts - 1 } : {};
     await tidy(context, lease.artifact());
-    await lease.write({ dueAt: now() + delayMs, updatedAt: now() }, [
+    await lease.write({ ...counted, dueAt: now() + delayMs, updatedAt: now() }, [
       "artifact.retried",
       { attempt: attempts, reason: known?.message ?? "internal", delayMs },
     ]);
@@ -526,8 +538,12 @@ async function afterwards(context: Context, lease: Lease): Promise<void> {
  * Whether an artifact is tried for as long as its upload may take, however often: its bytes are here already, and it is
  * our own storage that does not answer.
  */
-function isPatient({ settings, now }: Context, { source, createdAt }: Artifact): boolean {
-  return source.kind === "upload" && now() < createdAt + settings.uploadWindowMs;
+function isPatient(context: Context, artifact: Artifact): boolean {
+  return artifact.source.kind === "upload" && isInWindow(context, artifact);
+}
+
+function isInWindow({ settings, now }: Context, { createdAt }: Artifact): boolean {
+  return now() < createdAt + settings.uploadWindowMs;
 }
 
 /** Clean-up that must not get in the way: what stays behind goes with the next attempt, or with the row. */

@@ -226,9 +226,10 @@ export interface BlobGrant {
 export interface BlobHost {
   /**
    * Called once the signature holds and before any byte moves. Rejects with a `DocyardError` to refuse: upload
-   * already completed, artifact gone, download limit reached.
+   * already completed, artifact gone, download limit reached, storage full.
+   * @param bytes what an upload announces (`Content-Length`), as far as it does
    */
-  admit(grant: BlobGrant): Promise<void>;
+  admit(grant: BlobGrant, bytes?: number): Promise<void>;
   /** Called when stored bytes did not match their digest; whatever was being sent has been withheld or cut off. */
   corrupt(grant: BlobGrant, reason: string): Promise<void>;
 }

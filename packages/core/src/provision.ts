@@ -7,9 +7,11 @@ import type { ApiKey, Dock, MachineClient, Organization, Scope, ServerKey } from
 import { digestSecret, isDockId, isScope, SCOPES } from "./access.ts";
 import { isId } from "./artifact.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
+import { metadataFault } from "./filter.ts";
 import type { IdSource } from "./id.ts";
 import { createIdSource, newSecret } from "./id.ts";
 import type { AccountStore } from "./ports.ts";
+import type { Quota, RetentionRule } from "./quota.ts";
 import type { Sealer } from "./secrets.ts";
 
 /** The dock, and the organisation it belongs to, that the first start makes. */
@@ -18,6 +20,10 @@ export const FIRST_ORGANIZATION_ID = "org_default";
 
 /** Longest name of anything provisioned, in characters. */
 const NAME_LENGTH_MAX = 200;
+/** Shortest age that a retention rule may name: less is a mistake in the unit. */
+const RETENTION_MS_MIN = 60_000;
+/** Each is a walk of the dock's list. */
+const RETENTION_RULES_MAX = 100;
 
 export interface NewClient {
   readonly name: string;
@@ -67,6 +73,10 @@ export interface Provisioning {
     id: string,
     options?: { readonly name?: string; readonly organizationId?: string },
   ): Promise<Dock>;
+  /** Sets what the dock may hold, from the next change on; `{}` takes every bound away. */
+  setQuota(dockId: string, quota: Quota): Promise<Dock>;
+  /** Sets what is deleted by age; no rules: nothing. */
+  setRetention(dockId: string, rules: readonly RetentionRule[]): Promise<Dock>;
   createClient(input: NewClient): Promise<ClientWithSecret>;
   /** Takes effect at once: tokens of the client stop working with the next request. */
   disableClient(id: string): Promise<MachineClient>;
@@ -187,6 +197,12 @@ export function createProvisioning(
     return client;
   };
 
+  const changeDock = async (id: string, change: Partial<Dock>): Promise<Dock> => {
+    const dock = await accounts.update("dock", (await findDock(id)).id, change);
+    if (dock === null) throw new DocyardError("not_found", `Dock ${id} not found`);
+    return dock;
+  };
+
   const changeKey = async (id: string, change: Partial<ApiKey>): Promise<ApiKey> => {
     const key = isId(id) ? await accounts.update("key", id, change) : null;
     if (key === null) throw new DocyardError("not_found", `Key ${id} not found`);
@@ -211,6 +227,32 @@ export function createProvisioning(
         throw error;
       }
       return dock;
+    },
+
+    async setQuota(dockId, quota) {
+      for (const [name, max] of Object.entries(quota)) {
+        if (!(Number.isSafeInteger(max) && max >= 0)) {
+          throw new DocyardError("invalid_argument", `A quota of ${name} is a whole number of at least 0`);
+        }
+      }
+      return changeDock(dockId, { quota });
+    },
+
+    async setRetention(dockId, rules) {
+      for (const { afterMs, metadata = {} } of rules) {
+        if (!(Number.isSafeInteger(afterMs) && afterMs >= RETENTION_MS_MIN)) {
+          throw new DocyardError("invalid_argument", "A retention rule waits for at least a minute");
+        }
+        const fault = metadataFault(metadata);
+        if (fault !== null) throw new DocyardError("invalid_argument", fault);
+      }
+      if (rules.length > RETENTION_RULES_MAX) {
+        throw new DocyardError(
+          "invalid_argument",
+          `A dock has at most ${RETENTION_RULES_MAX} retention rules`,
+        );
+      }
+      return changeDock(dockId, { retention: rules });
     },
 
     async createClient({ name, dockId, organizationId, scopes = SCOPES }) {

@@ -11,6 +11,7 @@ import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
 import type { Context } from "./context.ts";
 import { invalid, newEvent, ring, signDownload, STAGING_PREFIX } from "./context.ts";
 import { DocyardError } from "./errors.ts";
+import { requireIntake, requireWritable } from "./intake.ts";
 import type { PageNumbers } from "./page.ts";
 import type { SignedUrl } from "./ports.ts";
 
@@ -52,12 +53,12 @@ export interface StudioDock {
   readonly key: ApiKey;
   /**
    * A place to PUT a local file to, and the `s3Path` that names it in `create`. The path is this dock's alone (ruling 13).
-   * @throws DocyardError `invalid_argument` for a bad file name.
+   * @throws DocyardError `invalid_argument` for a bad file name; `read_only` or `no_space`.
    */
   presign(fileName: string): Promise<{ readonly s3Path: string; readonly upload: SignedUrl }>;
   /**
    * Registers the artifact and starts fetching in the background; the result is always `created` (ruling 10).
-   * @throws DocyardError `invalid_argument` with one issue per fault.
+   * @throws DocyardError `invalid_argument` with one issue per fault; `quota_exceeded`; `read_only` or `no_space`.
    */
   create(input: StudioCreateInput): Promise<Artifact>;
   /** @throws DocyardError `not_found` for what is missing, deleted, or another company's. */
@@ -66,7 +67,7 @@ export interface StudioDock {
   list(
     input: StudioListInput,
   ): Promise<{ readonly items: readonly StudioListed[]; readonly page: PageNumbers }>;
-  /** Deletes, also what is still being fetched: its worker then writes nothing. @throws DocyardError `not_found`. */
+  /** Deletes, also what is still being fetched: its worker then writes nothing. @throws DocyardError `not_found`; `read_only`. */
   remove(id: string): Promise<void>;
 }
 
@@ -95,6 +96,7 @@ export function studioDock(
     async presign(fileName) {
       const fault = filenameFault(fileName);
       if (fault !== null) throw invalid([fault.replace("filename", "fileName")]);
+      await requireIntake(context, 0);
       const id = context.ids.ulid("temp");
       const upload = await context.blobs.signPut(presignedKey(dock.id, id), {
         expiresAt: context.now() + context.settings.uploadWindowMs,
@@ -107,6 +109,7 @@ export function studioDock(
 
     async create(input) {
       const source = await checkSource(context, dock, key, input);
+      await requireIntake(context, 0);
       const at = context.now();
       const id = context.ids.hex24();
       const artifact: Artifact = {
@@ -137,7 +140,7 @@ export function studioDock(
         createdAt: at,
         updatedAt: at,
       };
-      await context.artifacts.insert(artifact, newEvent(context, "artifact.created", key.id));
+      await context.artifacts.insert(artifact, newEvent(context, "artifact.created", key.id), dock.quota);
       await ring(context, id);
       return artifact;
     },
@@ -161,7 +164,10 @@ export function studioDock(
       return { items: listed, page };
     },
 
-    remove: (id) => removeArtifact(context, dock, "studio", principal, id),
+    async remove(id) {
+      requireWritable(context);
+      await removeArtifact(context, dock, "studio", principal, id);
+    },
   };
 }
 

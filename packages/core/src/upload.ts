@@ -20,6 +20,7 @@ import {
 } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import { metadataFault } from "./filter.ts";
+import { requireIntake, requireWritable } from "./intake.ts";
 import type { JsonObject } from "./json.ts";
 import type { SignedUrl } from "./ports.ts";
 
@@ -54,7 +55,7 @@ export interface Completed {
 
 const DEFAULT_CONTENT_TYPE = "application/octet-stream";
 /** RFC 6838 names with optional parameters, in visible ASCII: it becomes a header of every download. */
-const CONTENT_TYPE = /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(?:\s*;[\x20-\x7e]{0,256})?$/;
+export const CONTENT_TYPE = /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(?:\s*;[\x20-\x7e]{0,256})?$/;
 
 /** See `WritableDock.create`. */
 export async function createUpload(
@@ -74,6 +75,7 @@ export async function createUpload(
       return { artifact: twin, isDuplicate: true, upload: null };
     }
   }
+  await requireIntake(context, size ?? 0);
   const at = context.now();
   const uploadId = ids.ulid("upload");
   const id = ids.ulid("art");
@@ -105,7 +107,7 @@ export async function createUpload(
     createdAt: at,
     updatedAt: at,
   };
-  await artifacts.insert(artifact, newEvent(context, "artifact.created", principal.id));
+  await artifacts.insert(artifact, newEvent(context, "artifact.created", principal.id), dock.quota);
   const upload = await blobs.signPut(stagingKey, {
     expiresAt: at + settings.urlTtlMs,
     sizeMax: settings.sizeMax,
@@ -123,6 +125,7 @@ export async function completeUpload(
   principal: Principal,
   input: CompleteInput,
 ): Promise<Completed> {
+  requireWritable(context);
   const artifact = isId(input.uploadId) ? await context.artifacts.get({ uploadId: input.uploadId }) : null;
   if (artifact === null || artifact.dockId !== dock.id || artifact.face !== "machine") {
     throw new DocyardError("not_found", `Upload ${shown(input.uploadId)} not found in dock ${dock.id}`);
@@ -130,7 +133,7 @@ export async function completeUpload(
   if (input.storageKey !== undefined && input.storageKey !== artifact.storageKey) {
     throw new DocyardError("invalid_argument", "s3Key does not match the storageKey of this upload");
   }
-  return settle(context, artifact, principal.id);
+  return settle(context, artifact, dock, principal.id);
 }
 
 /**
@@ -138,7 +141,7 @@ export async function completeUpload(
  * again and returns what is true by then. A crash between any two steps leaves a row in `created` with its bytes still
  * staged: repeating the call finishes.
  */
-async function settle(context: Context, first: Artifact, by: string): Promise<Completed> {
+async function settle(context: Context, first: Artifact, dock: Dock, by: string): Promise<Completed> {
   const { artifacts, blobs, settings } = context;
   let artifact = first;
   /** Set when equal content turned out to be held by an artifact of the other face. */
@@ -202,6 +205,7 @@ async function settle(context: Context, first: Artifact, by: string): Promise<Co
               artifact.version,
               finishChange(context, artifact, { ...content, blobKey, sharesBlob: shareWith !== null }),
               newEvent(context, "artifact.completed", by, content),
+              dock.quota,
             )
           : await artifacts.update(
               artifact.id,
@@ -291,7 +295,7 @@ function duplicateChange({ now, settings }: Context, artifact: Artifact, twin: A
 }
 
 /** One folder per dock and hour: easy to find and back up by hand, and never millions of names in one folder. */
-function storageKey(dockId: string, artifactId: string, createdAt: number): string {
+export function storageKey(dockId: string, artifactId: string, createdAt: number): string {
   const [day, hour] = new Date(createdAt).toISOString().split(/[T:]/);
   const name = artifactId.slice(artifactId.indexOf("_") + 1).toLowerCase();
   return `docks/${dockId}/artifacts/${day}/${hour}/${name}`;

@@ -28,10 +28,10 @@ export interface BlobMountOptions {
 export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: BlobMountOptions): void {
   /** The host as the store sees it during one request: what it is asked is noted on the way. */
   const noting = (exchange: Exchange): BlobHost => ({
-    admit(grant) {
+    admit(grant, bytes) {
       exchange.artifactId = grant.artifactId;
       exchange.principalId = grant.principalId;
-      return host.admit(grant);
+      return host.admit(grant, bytes);
     },
     async corrupt(grant, reason) {
       metrics.corruption();

@@ -92,6 +92,13 @@ const tokenShape = z.object({
   scope: optionalText("scope"),
 });
 
+/** The shapes that requests are parsed with, for the document that describes them. */
+export const MACHINE_REQUESTS: Readonly<Record<"create" | "complete" | "token", z.ZodObject>> = {
+  create: createShape,
+  complete: completeShape,
+  token: tokenShape,
+};
+
 export interface TokenRequest {
   readonly grant_type: string;
   readonly client_id?: string | null | undefined;

@@ -93,6 +93,12 @@ const createShape = z.object({
     .nullish(),
 });
 
+/** The shapes that requests are parsed with, for the document that describes them. */
+export const STUDIO_REQUESTS: Readonly<Record<"create" | "fragment", z.ZodObject>> = {
+  create: createShape,
+  fragment: fragmentShape,
+};
+
 /** @throws DocyardError `invalid_argument` with one issue per fault, each naming its field. */
 export function readCreate(body: unknown): StudioCreateInput {
   if (!isJsonObject(body)) throw new DocyardError("invalid_argument", "Request body must be a JSON object");

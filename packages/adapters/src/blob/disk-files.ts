@@ -69,6 +69,8 @@ export interface BlobFiles {
   open(key: string): Promise<OpenFile | null>;
   /** The sidecar beside a blob of this size if it is there and whole; whose it is remains to be seen. */
   readSidecar(key: string, size: number): Promise<Sidecar | null>;
+  /** Bytes free for files of this process's user. */
+  free(): Promise<number>;
   /** Puts a sidecar beside a blob that has lost its own. */
   writeSidecar(key: string, sidecar: Sidecar): Promise<void>;
 }
@@ -302,6 +304,11 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     },
 
     open: async (key) => openPath(pathFor(key)),
+
+    async free() {
+      const { bavail, bsize } = await io.statfs(root);
+      return bavail * bsize;
+    },
 
     async writeSidecar(key, sidecar) {
       const temp = tempPath();

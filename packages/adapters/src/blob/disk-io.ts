@@ -8,7 +8,17 @@ import { constants } from "node:fs";
 
 export type DiskIo = Pick<
   typeof fs,
-  "copyFile" | "link" | "lstat" | "mkdir" | "open" | "readdir" | "readFile" | "rename" | "rmdir" | "unlink"
+  | "copyFile"
+  | "link"
+  | "lstat"
+  | "mkdir"
+  | "open"
+  | "readdir"
+  | "readFile"
+  | "rename"
+  | "rmdir"
+  | "statfs"
+  | "unlink"
 >;
 
 export const nodeDiskIo: DiskIo = fs;

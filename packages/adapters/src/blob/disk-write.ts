@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
+import { DocyardError } from "@docyard/core";
 import { eachChunk } from "./body.ts";
 import type { DiskIo } from "./disk-io.ts";
 import { CREATE_FLAGS, isErrno } from "./disk-io.ts";
@@ -31,7 +32,7 @@ export interface WriteOptions {
   readonly ownsChunks: boolean;
 }
 
-/** Writes and syncs the body at `path`, which must not exist. @throws DocyardError `too_large` */
+/** Writes and syncs the body at `path`, which must not exist. @throws DocyardError `too_large` or `no_space` */
 export async function writeBlobFile(
   io: DiskIo,
   path: string,
@@ -167,8 +168,12 @@ function createGroupWriter(handle: FileHandle): {
 
 /** The few failures that an operator can mend, in words. */
 function explained(error: unknown): unknown {
-  if (isErrno(error, "ENOSPC")) return new Error("no space left on the blob disk", { cause: error });
-  if (isErrno(error, "EDQUOT")) return new Error("the quota of the blob disk is used up", { cause: error });
+  const full = isErrno(error, "ENOSPC")
+    ? "There is no space left on the blob disk"
+    : isErrno(error, "EDQUOT")
+      ? "The quota of the blob disk is used up"
+      : null;
+  if (full !== null) return new DocyardError("no_space", full, { cause: error });
   if (isErrno(error, "EMFILE", "ENFILE")) {
     return new Error("too many open files: raise the limit (ulimit -n)", { cause: error });
   }

@@ -43,8 +43,27 @@ export interface DiskBlobsOptions {
   readonly io?: DiskIo;
 }
 
-/** A store that always serves its own URLs, on Node's objects too. */
-export type DiskBlobs = BlobStore & { readonly serve: Required<BlobService> };
+/** A store that always serves its own URLs, on Node's objects too, and knows how much room there is. */
+export type DiskBlobs = BlobStore &
+  Required<Pick<BlobStore, "space">> & { readonly serve: Required<BlobService> };
+
+/** Milliseconds for which a number of free bytes is good enough: asking costs a thread that the writers want. */
+const FREE_TTL_MS = 1_000;
+
+/** Asks again only when the last answer is old; those who ask meanwhile share one question. */
+function remembered(ask: () => Promise<number>, now: () => number): () => Promise<number> {
+  let answer: { readonly at: number; readonly value: Promise<number> } | null = null;
+  return () => {
+    if (answer === null || Math.abs(now() - answer.at) > FREE_TTL_MS) {
+      const value = ask();
+      answer = { at: now(), value };
+      value.catch(() => {
+        answer = null;
+      });
+    }
+    return answer.value;
+  };
+}
 
 /** Opens the directory, making it if need be. @throws Error in one line when it cannot be used. */
 export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
@@ -52,6 +71,9 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   const root = resolve(options.root);
   const signer = createUrlSigner({ baseUrl: options.baseUrl, secret: options.secret, now });
   const files = createBlobFiles(io, root);
+  const free = remembered(() => files.free(), now);
+  /** Bytes that uploads under way have announced. Part of them is on the disk by now, so this errs on the safe side. */
+  let awaited = 0;
   const closing = new AbortController();
   // One listener per transfer is no leak.
   setMaxListeners(0, closing.signal);
@@ -177,12 +199,21 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
     serve: createBlobService({
       signer,
       blobs: {
-        receive: (key, body, upload) => run(() => served.receive(key, body, upload)),
+        receive: (key, body, upload) =>
+          run(async () => {
+            awaited += upload.announced;
+            try {
+              return await served.receive(key, body, upload);
+            } finally {
+              awaited -= upload.announced;
+            }
+          }),
         open: (key, announced) => run(() => served.open(key, announced)),
       },
       idleTimeoutMs,
       closing: closing.signal,
     }),
+    space: () => run(async () => (await free()) - awaited),
     ready: () => run(() => files.probe()),
     async close() {
       if (!closing.signal.aborted) closing.abort(new Error("the blob store is closed"));

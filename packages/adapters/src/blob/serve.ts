@@ -24,6 +24,8 @@ export interface ServedBlobs {
     body: AsyncIterable<Uint8Array>,
     options: {
       readonly sizeMax: number;
+      /** Bytes the client means to send; 0 when it does not say. */
+      readonly announced: number;
       readonly signal: AbortSignal;
       readonly publish: (received: { readonly size: number }) => Promise<void>;
     },
@@ -82,11 +84,12 @@ export async function acceptUpload(
     readonly signal: AbortSignal;
   },
 ): Promise<Record<string, string>> {
-  await host.admit(grant);
   const announced = parseContentLength(upload.contentLength);
+  await host.admit(grant, Math.min(announced ?? 0, sizeMax));
   if (announced !== null && announced > sizeMax) throw tooLarge(sizeMax);
   const { digest } = await blobs.receive(grant.key, upload.body, {
     sizeMax,
+    announced: announced ?? 0,
     signal: upload.signal,
     async publish({ size }) {
       if (announced !== null && announced !== size) {

@@ -1,0 +1,116 @@
+/**
+ * Retention: artifacts that have ended are deleted once they are as old as a rule of their dock says. They become
+ * tombstones as if a client had deleted them, so their bytes go after the grace period and equal content that others
+ * still want stays.
+ */
+
+import type { Artifact, ArtifactChange, Face } from "./artifact.ts";
+import { nextStatus } from "./artifact.ts";
+import type { Context } from "./context.ts";
+import { newEvent } from "./context.ts";
+import type { PageStart } from "./page.ts";
+import type { RetentionRule } from "./quota.ts";
+
+export interface RetentionOptions {
+  /** Count only. Default true: what is deleted is gone. */
+  readonly dryRun?: boolean;
+  readonly signal?: AbortSignal;
+  /** Called after every page with what has been found so far. */
+  readonly onProgress?: (report: RetentionReport) => void;
+}
+
+/** What the rules want deleted, or, unless it was a dry run, have deleted. */
+export interface RetentionReport {
+  readonly artifacts: number;
+  /** Their sizes. Storage shrinks by less where content is shared. */
+  readonly bytes: number;
+  /** By dock; docks without a finding are left out. */
+  readonly docks: Readonly<Record<string, { readonly artifacts: number; readonly bytes: number }>>;
+}
+
+const BATCH = 500;
+const FACES: readonly Face[] = ["machine", "studio"];
+
+/** Rejects with the signal's reason when it aborts; what was deleted by then stays deleted. */
+export async function applyRetention(
+  context: Context,
+  { dryRun = true, signal, onProgress }: RetentionOptions = {},
+): Promise<RetentionReport> {
+  let report: RetentionReport = { artifacts: 0, bytes: 0, docks: {} };
+  for (const { id: dockId, retention = [] } of await context.accounts.list("dock")) {
+    /** An artifact that two rules want is one artifact. */
+    const seen = new Set<string>();
+    for (const rule of retention) {
+      for (const face of FACES) {
+        for await (const page of wanted(context, dockId, face, rule)) {
+          signal?.throwIfAborted();
+          for (const artifact of page) {
+            if (seen.has(artifact.id)) continue;
+            if (dryRun) seen.add(artifact.id);
+            else if (!(await remove(context, artifact))) continue;
+            report = counting(report, artifact);
+          }
+          onProgress?.(report);
+        }
+      }
+    }
+  }
+  return report;
+}
+
+/** Page by page along the list's own order, which deleting a row behind the cursor does not disturb. */
+async function* wanted(
+  { artifacts, now }: Context,
+  dockId: string,
+  face: Face,
+  { afterMs, metadata }: RetentionRule,
+): AsyncGenerator<readonly Artifact[], void, void> {
+  const createdBefore = now() - afterMs;
+  let start: PageStart = { offset: 0 };
+  for (;;) {
+    const { rows, more } = await artifacts.find({
+      dockId,
+      face,
+      statuses: ["upload_completed", "upload_failed"],
+      createdBefore,
+      ...(metadata === undefined ? {} : { filter: metadata }),
+      start,
+      limit: BATCH,
+    });
+    yield rows;
+    const last = rows.at(-1);
+    if (!more || last === undefined) return;
+    start = { after: { createdAt: last.createdAt, id: last.id } };
+  }
+}
+
+/** False when something else changed the row meanwhile: the next run looks at it again. */
+async function remove(context: Context, artifact: Artifact): Promise<boolean> {
+  const removed = await context.artifacts.update(
+    artifact.id,
+    artifact.version,
+    tombstone(context, artifact),
+    newEvent(context, "artifact.deleted", null, { reason: "retention" }),
+  );
+  return removed !== null;
+}
+
+/** What makes a row a tombstone, whose bytes go after the grace period unless another artifact shares them. */
+export function tombstone({ now, settings }: Context, artifact: Artifact): ArtifactChange {
+  return {
+    status: nextStatus(artifact, "remove"),
+    failure: null,
+    dueAt: now() + settings.graceMs,
+    updatedAt: now(),
+  };
+}
+
+function counting({ artifacts, bytes, docks }: RetentionReport, { dockId, size }: Artifact): RetentionReport {
+  const dock = docks[dockId] ?? { artifacts: 0, bytes: 0 };
+  const add = size ?? 0;
+  return {
+    artifacts: artifacts + 1,
+    bytes: bytes + add,
+    docks: { ...docks, [dockId]: { artifacts: dock.artifacts + 1, bytes: dock.bytes + add } },
+  };
+}
