@@ -6,6 +6,7 @@
 
 import type { Artifact } from "./artifact.ts";
 import type { Context } from "./context.ts";
+import type { ArtifactStore } from "./ports.ts";
 
 export interface GarbageOptions {
   /** Count only. Default true: what is deleted is gone. */
@@ -26,7 +27,7 @@ export interface GarbageReport {
 }
 
 /** Final bytes live below this. */
-const FINAL_PREFIX = "docks/";
+export const FINAL_PREFIX = "docks/";
 /** Blobs listed at a time, and between two calls of `onProgress`. */
 const BATCH = 1_000;
 
@@ -35,19 +36,18 @@ export async function collectGarbage(
   context: Context,
   { dryRun = true, signal, onProgress }: GarbageOptions = {},
 ): Promise<GarbageReport> {
-  const { artifacts, blobs } = context;
+  const { artifacts, blobs, now, settings } = context;
   let report: GarbageReport = { looked: 0, garbage: 0, bytes: 0, strangers: 0 };
   let after = "";
   for (;;) {
     signal?.throwIfAborted();
     const page = await blobs.list(FINAL_PREFIX, { limit: BATCH, after });
     for (const { key, size } of page) {
-      const id = ownerOf(key);
-      const owner = id === null ? null : await artifacts.get({ id });
+      const claim = await claimOn(artifacts, key, now() - settings.graceMs);
       report = { ...report, looked: report.looked + 1 };
-      if (owner === null) {
+      if (claim === "stranger") {
         report = { ...report, strangers: report.strangers + 1 };
-      } else if (hasEnded(context, owner) && !(await artifacts.isBlobInUse(key))) {
+      } else if (claim === "unwanted") {
         report = { ...report, garbage: report.garbage + 1, bytes: report.bytes + size };
         if (!dryRun) await blobs.delete(key);
       }
@@ -58,9 +58,26 @@ export async function collectGarbage(
   }
 }
 
+/**
+ * Who wants the bytes at a final key: `wanted` by an artifact, or perhaps still; `unwanted` by anyone for good;
+ * `stranger`: the store knows no artifact that could have made it.
+ * @param endedBefore rows that have ended since, in milliseconds since 1970 UTC, may still want everything
+ */
+export async function claimOn(
+  artifacts: Pick<ArtifactStore, "get" | "isBlobInUse">,
+  key: string,
+  endedBefore: number,
+): Promise<"wanted" | "unwanted" | "stranger"> {
+  const id = ownerOf(key);
+  const owner = id === null ? null : await artifacts.get({ id });
+  if (owner === null) return (await artifacts.isBlobInUse(key)) ? "wanted" : "stranger";
+  if (owner.status === "upload_completed" && owner.blobKey === key) return "wanted";
+  return hasEnded(owner, endedBefore) && !(await artifacts.isBlobInUse(key)) ? "unwanted" : "wanted";
+}
+
 /** Only a row that has ended for good publishes nothing more: until then any of its copies may be the one. */
-function hasEnded({ now, settings }: Context, { status, updatedAt }: Artifact): boolean {
-  return status !== "created" && status !== "upload_started" && updatedAt + settings.graceMs <= now();
+function hasEnded({ status, updatedAt }: Artifact, before: number): boolean {
+  return status !== "created" && status !== "upload_started" && updatedAt <= before;
 }
 
 /** The artifact whose `storageKey` a final key begins with, or null for a key that no artifact of ours can have. */
