@@ -1,0 +1,125 @@
+/**
+ * Bytes to a signed URL, repeated where the source can be read again. Needs no credentials: whoever holds the URL may
+ * send, a browser too.
+ */
+
+import { DocyardApiError } from "./errors.ts";
+import type { Connection, ConnectionOptions } from "./http.ts";
+import { connection, exchange } from "./http.ts";
+import { isTransient, retrying } from "./retry.ts";
+import { createHasher } from "./sha256.ts";
+import type { Body, Source, Tap } from "./source.ts";
+import { bodyOf, tap } from "./source.ts";
+
+/** How far a transfer has come. */
+export interface Progress {
+  /** Bytes so far; starts again at 0 when an upload is repeated. */
+  readonly loaded: number;
+  /** Bytes in all; null for a stream of unknown length. */
+  readonly total: number | null;
+}
+
+/** Where to send bytes: what `create` answered, or part of it. */
+export interface UploadTarget {
+  /** Signed, and as secret as what may be written there. */
+  readonly uploadUrl: string;
+  /** Must be sent along, where there are any. */
+  readonly uploadHeaders?: Readonly<Record<string, string>>;
+}
+
+export interface SendOptions {
+  /** Of the request; what the artifact's is, `create` has settled. Default: a blob's own, else `application/octet-stream`. */
+  readonly contentType?: string | undefined;
+  /** Bytes of a stream, where they are known. Servers that keep their bytes in a bucket need it; others do not. */
+  readonly size?: number | undefined;
+  /**
+   * Streams: as chunks are handed to the network. Held sources: at the start and at the end, since they are sent whole.
+   */
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** Ends the transfer, and any wait before another try, with its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Sends bytes to a signed URL; they are an artifact only once `complete` has verified them.
+ * @throws DocyardApiError; TypeError for what is no source.
+ */
+export async function sendBytes(
+  target: UploadTarget,
+  source: Source,
+  options: SendOptions & ConnectionOptions = {},
+): Promise<void> {
+  await send(connection(options), target, bodyOf(source), { ...options, isHashed: false });
+}
+
+/** @returns the SHA-256 of a stream that was to be hashed as it went, else null */
+export async function send(
+  to: Connection,
+  { uploadUrl, uploadHeaders = {} }: UploadTarget,
+  body: Body,
+  options: SendOptions & { readonly isHashed: boolean },
+): Promise<string | null> {
+  const { signal, onProgress, isHashed } = options;
+  const total = body.size ?? options.size ?? null;
+  const type = options.contentType ?? (typeOf(body) || "application/octet-stream");
+  const headers: Record<string, string> = { "Content-Type": type, ...uploadHeaders };
+
+  const put = async (init: RequestInit & { duplex?: "half" }): Promise<void> => {
+    const what = "the PUT of the bytes";
+    const response = await exchange(to, {
+      what,
+      url: uploadUrl,
+      signal,
+      init: { method: "PUT", headers, ...init },
+    });
+    // Read to its end, so that the connection can serve again.
+    await response.arrayBuffer().catch(() => {});
+  };
+
+  const sendHeld = async (held: NonNullable<Body["held"]>): Promise<null> => {
+    onProgress?.({ loaded: 0, total });
+    await put({ body: held });
+    onProgress?.({ loaded: total ?? 0, total });
+    return null;
+  };
+
+  const sendStream = async (): Promise<string | null> => {
+    const hasher = isHashed ? createHasher() : null;
+    let loaded = 0;
+    onProgress?.({ loaded, total });
+    const tapped: Tap = tap(await body.open(), (chunk) => {
+      hasher?.update(chunk);
+      loaded += chunk.length;
+      onProgress?.({ loaded, total });
+    });
+    // Browsers ignore it; where it is heeded, the body need not be sent in chunks.
+    if (options.size !== undefined) headers["Content-Length"] = `${options.size}`;
+    try {
+      await put({ body: tapped.stream as ReadableStream<Uint8Array<ArrayBuffer>>, duplex: "half" });
+    } catch (error) {
+      await tapped.end();
+      throw tapped.fault === null ? error : tapped.fault.error;
+    }
+    return hasher?.hex() ?? null;
+  };
+
+  return retrying(
+    to.policy,
+    { signal, isRetryable: (error) => body.isReplayable && isTransient(error) },
+    () => (body.held === null ? sendStream() : sendHeld(body.held)),
+  );
+}
+
+/** A blob's own type, or an empty text. */
+export function typeOf({ held }: Body): string {
+  return held !== null && "type" in held ? held.type : "";
+}
+
+/** @throws DocyardApiError `integrity_mismatch` where both are known and differ. */
+export function checkDigest(expected: string | null, found: string | null, what: string): void {
+  if (expected === null || found === null || expected === found) return;
+  throw new DocyardApiError(
+    "integrity_mismatch",
+    `${what} should have SHA-256 ${expected}, but has ${found}`,
+  );
+}
