@@ -1,8 +1,9 @@
-/** The stores that need no service keep both store ports' contracts. */
+/** The stores that need no service keep the contracts of the store ports. */
 
 import { testAccountStore } from "@docyard/adapters/conformance/account-store";
 import type { OpenStore } from "@docyard/adapters/conformance/artifact-store";
 import { testArtifactStore } from "@docyard/adapters/conformance/artifact-store";
+import { testStoreRecords } from "@docyard/adapters/conformance/store-records";
 import { memoryStore } from "@docyard/adapters/store/memory";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import { openSqliteFile } from "./store-files.ts";
@@ -24,4 +25,5 @@ for (const [name, open] of [
 ] as const) {
   testArtifactStore(name, open);
   testAccountStore(name, open);
+  testStoreRecords(name, open);
 }

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { testAccountStore } from "@docyard/adapters/conformance/account-store";
 import type { OpenStore } from "@docyard/adapters/conformance/artifact-store";
 import { testArtifactStore } from "@docyard/adapters/conformance/artifact-store";
+import { testStoreRecords } from "@docyard/adapters/conformance/store-records";
 import type { PostgresStoreOptions } from "@docyard/adapters/store/postgres";
 import { migrate, postgresStore } from "@docyard/adapters/store/postgres";
 import type { Artifact, ArtifactEvent, Store } from "@docyard/core";
@@ -97,6 +98,7 @@ async function sessions(url: string): Promise<string[]> {
 
 testArtifactStore("postgres", openEmpty);
 testAccountStore("postgres", openEmpty);
+testStoreRecords("postgres", openEmpty);
 
 test("without prepared statements, as behind a pooler, the same answers come", async () => {
   const store = await open({ url: template.url, prepare: false });

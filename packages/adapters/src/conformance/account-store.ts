@@ -3,17 +3,10 @@
  * What the records mean is core's, and core's tests'.
  */
 
-import type {
-  AccountKind,
-  AccountRecord,
-  ApiKey,
-  Dock,
-  MachineClient,
-  Organization,
-  ServerKey,
-} from "@docyard/core";
+import type { AccountKind, AccountRecord, MachineClient } from "@docyard/core";
 import { handleOf } from "@docyard/core";
 import { describe, expect } from "vitest";
+import { client, dock, key, one, organization, serverKey } from "./account-records.ts";
 import type { OpenStore, StoreCase } from "./store-case.ts";
 import { expectTaken, runCases, winners } from "./store-case.ts";
 
@@ -25,62 +18,6 @@ export function testAccountStore(name: string, open: () => Promise<OpenStore>): 
     runCases(CASES, open);
   });
 }
-
-const organization = (number: number, over: Partial<Organization> = {}): Organization => ({
-  kind: "organization",
-  id: `org_${number}`,
-  name: `Organisation ${number}`,
-  createdAt: number,
-  ...over,
-});
-
-const dock = (number: number, over: Partial<Dock> = {}): Dock => ({
-  kind: "dock",
-  id: `dock_${number}`,
-  organizationId: "org_1",
-  name: "Dock",
-  createdAt: number,
-  ...over,
-});
-
-const client = (number: number, over: Partial<MachineClient> = {}): MachineClient => ({
-  kind: "client",
-  id: `mc_${number}`,
-  clientId: `dyc_${number}`,
-  secretDigest: String(number).padStart(64, "0"),
-  name: 'Client \u{1f600} "quoted" \u0000',
-  scopes: ["artifacts:read", "artifacts:write"],
-  dockId: "dock_1",
-  organizationId: "org_1",
-  isActive: true,
-  createdAt: number,
-  ...over,
-});
-
-const key = (number: number, over: Partial<ApiKey> = {}): ApiKey => ({
-  kind: "key",
-  id: `key_${number}`,
-  secretDigest: String(number).padStart(64, "0"),
-  name: "Key",
-  dockId: "dock_1",
-  organizationId: "org_1",
-  isActive: true,
-  s3Credentials: null,
-  createdAt: number,
-  ...over,
-});
-
-const serverKey = (number: number, over: Partial<ServerKey> = {}): ServerKey => ({
-  kind: "serverKey",
-  id: `kid_${number}`,
-  purpose: "token",
-  secret: '{"kty":"OKP"}',
-  createdAt: number,
-  ...over,
-});
-
-/** One of each kind, all with the number 1. */
-const one: readonly AccountRecord[] = [organization(1), dock(1), client(1), key(1), serverKey(1)];
 
 const CASES: readonly StoreCase[] = [
   {

@@ -1,12 +1,13 @@
 /**
  * The conformance suite of the `ArtifactStore` port: every sentence of its contract as a named case, for any driver.
- * Cases about `find` are in `artifact-find.ts`; how a driver keeps its rows is its own affair and its own tests'.
+ * Cases about `find` are in `artifact-find.ts`, those about usage, quotas and `walk` in `artifact-usage.ts`; how a driver keeps its rows is its own affair and its own tests'.
  */
 
 import type { Artifact, Store } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
 import { describe, expect } from "vitest";
 import { FIND_CASES } from "./artifact-find.ts";
+import { USAGE_CASES } from "./artifact-usage.ts";
 import type { OpenStore, StoreCase } from "./store-case.ts";
 import {
   completed,
@@ -16,6 +17,7 @@ import {
   eventsOf,
   expectTaken,
   FACES,
+  FULL,
   HOSTILE_METADATA,
   HOSTILE_NAMES,
   insertAll,
@@ -32,7 +34,15 @@ export type { OpenStore } from "./store-case.ts";
 export function testArtifactStore(name: string, open: () => Promise<OpenStore>): void {
   describe(`${name} keeps the ArtifactStore contract`, () => {
     runCases(
-      [...INSERT_CASES, ...UPDATE_CASES, ...LOOKUP_CASES, ...EVENT_CASES, ...FIND_CASES, ...CLOSE_CASES],
+      [
+        ...INSERT_CASES,
+        ...UPDATE_CASES,
+        ...LOOKUP_CASES,
+        ...EVENT_CASES,
+        ...USAGE_CASES,
+        ...FIND_CASES,
+        ...CLOSE_CASES,
+      ],
       open,
     );
   });
@@ -41,33 +51,6 @@ export function testArtifactStore(name: string, open: () => Promise<OpenStore>):
 /** How many racers each race has. */
 const RACERS = 16;
 const racers = Array.from({ length: RACERS }, (_, i) => i);
-
-/** Every field set to something that is not its default. */
-const FULL: Artifact = {
-  ...row(1),
-  face: "studio",
-  version: 7,
-  status: "upload_failed",
-  size: Number.MAX_SAFE_INTEGER,
-  digest: digest(1),
-  metadata: { patientId: "12345", nested: { list: [1, "1", null, true] } },
-  mediaType: "video",
-  source: {
-    kind: "fragments",
-    fragments: [
-      { source: { kind: "url", url: "https://example.com/ä?x=%20" }, startTime: 0.25 },
-      { source: { kind: "s3", s3Path: "s3://bucket/key with spaces" }, startTime: 3 },
-    ],
-  },
-  durationMs: 1_234.5,
-  failure: { code: "upstream_failed", message: 'the server at \u{1f600} said "no"\n\u0000' },
-  blobKey: "docks/dock_a/artifacts/other",
-  sharesBlob: true,
-  duplicateOf: "art_other",
-  attempts: 3,
-  dueAt: 1_700_000_000_123,
-  updatedAt: 1_700_000_000_456,
-};
 
 const INSERT_CASES: readonly StoreCase[] = [
   {
@@ -619,6 +602,8 @@ const CLOSE_CASES: readonly StoreCase[] = [
         find: () => artifacts.find(query()),
         findByDigest: () => artifacts.findByDigest(DOCK, digest(1)),
         isBlobInUse: () => artifacts.isBlobInUse("x"),
+        usage: () => artifacts.usage(DOCK),
+        walk: () => artifacts.walk("", 1),
         due: () => artifacts.due(1, 1),
         events: () => artifacts.events(DOCK, 0, 1),
         "accounts.insert": () => accounts.insert([]),

@@ -38,10 +38,10 @@ export interface StoreCase {
 export function runCases(cases: readonly StoreCase[], open: () => Promise<OpenStore>): void {
   test.for([...cases])("$name", async ({ run, closes = false }) => {
     const opened = await open();
-    const { store, touched } = recording(opened.store);
+    const { store, dockIds } = recording(opened.store);
     try {
       await run({ ...opened, store });
-      if (!closes) await expectSettled(opened, touched);
+      if (!closes) await expectSettled(opened, dockIds);
       await opened.store.close();
       expect((await opened.leftovers?.()) ?? []).toEqual([]);
     } finally {
@@ -50,41 +50,34 @@ export function runCases(cases: readonly StoreCase[], open: () => Promise<OpenSt
   });
 }
 
-interface Touched {
-  readonly ids: Set<string>;
-  readonly dockIds: Set<string>;
-}
-
-/** The same store, and which rows and docks went through it. */
-function recording(store: Store): { store: Store; touched: Touched } {
-  const touched: Touched = { ids: new Set(), dockIds: new Set() };
+/** The same store, and which docks' records went through it. */
+function recording(store: Store): { store: Store; dockIds: ReadonlySet<string> } {
+  const dockIds = new Set<string>();
   const artifacts: Store["artifacts"] = {
     ...store.artifacts,
     insert: (artifact, ...rest) => {
-      touched.ids.add(artifact.id);
-      touched.dockIds.add(artifact.dockId);
+      dockIds.add(artifact.dockId);
       return store.artifacts.insert(artifact, ...rest);
     },
   };
   const load: Store["load"] = (records) => {
     for (const record of records) {
-      if (record.kind === "artifact") touched.ids.add(record.artifact.id);
-      if (record.kind === "artifact") touched.dockIds.add(record.artifact.dockId);
-      if (record.kind === "event") touched.dockIds.add(record.event.dockId);
+      if (record.kind === "artifact") dockIds.add(record.artifact.dockId);
+      if (record.kind === "event") dockIds.add(record.event.dockId);
     }
     return store.load(records);
   };
-  return { store: { ...store, artifacts, load }, touched };
+  return { store: { ...store, artifacts, load }, dockIds };
 }
 
 /** No transaction is open, and what a store that persists has, it has after being opened again. */
-async function expectSettled(opened: OpenStore, touched: Touched): Promise<void> {
+async function expectSettled(opened: OpenStore, dockIds: ReadonlySet<string>): Promise<void> {
   await opened.store.ready();
-  await expectUsagesRight(opened.store, [...touched.dockIds]);
-  const before = await contentOf(opened.store, touched);
+  await expectUsagesRight(opened.store, [...dockIds]);
+  const before = await contentOf(opened.store, dockIds);
   if (opened.reopen === undefined) return;
   const again = await opened.reopen();
-  expect(await contentOf(again, touched)).toEqual(before);
+  expect(await contentOf(again, dockIds)).toEqual(before);
   await again.close();
 }
 
@@ -99,9 +92,9 @@ export async function expectUsagesRight(store: Store, dockIds: readonly string[]
 
 const KINDS: readonly AccountKind[] = ["organization", "dock", "client", "key", "serverKey"];
 
-async function contentOf(store: Store, { ids, dockIds }: Touched): Promise<unknown> {
+async function contentOf(store: Store, dockIds: ReadonlySet<string>): Promise<unknown> {
   return {
-    rows: await Promise.all([...ids].map((id) => store.artifacts.get({ id }))),
+    rows: await store.artifacts.walk("", ALL),
     events: await Promise.all([...dockIds].map((dockId) => eventsOf(store, dockId))),
     usages: await Promise.all([...dockIds].map((dockId) => store.artifacts.usage(dockId))),
     accounts: await Promise.all(KINDS.map((kind) => store.accounts.list(kind))),
@@ -167,6 +160,33 @@ export function completed(number: number, over: Partial<Artifact> = {}): Artifac
   const blobKey = `${plain.storageKey}/bytes`;
   return { ...plain, status: "upload_completed", size: 1, digest: digest(number), blobKey, ...over };
 }
+
+/** Every field set to something that is not its default. */
+export const FULL: Artifact = {
+  ...row(1),
+  face: "studio",
+  version: 7,
+  status: "upload_failed",
+  size: Number.MAX_SAFE_INTEGER,
+  digest: digest(1),
+  metadata: { patientId: "12345", nested: { list: [1, "1", null, true] } },
+  mediaType: "video",
+  source: {
+    kind: "fragments",
+    fragments: [
+      { source: { kind: "url", url: "https://example.com/ä?x=%20" }, startTime: 0.25 },
+      { source: { kind: "s3", s3Path: "s3://bucket/key with spaces" }, startTime: 3 },
+    ],
+  },
+  durationMs: 1_234.5,
+  failure: { code: "upstream_failed", message: 'the server at \u{1f600} said "no"\n\u0000' },
+  blobKey: "docks/dock_a/artifacts/other",
+  sharesBlob: true,
+  duplicateOf: "art_other",
+  attempts: 3,
+  dueAt: 1_700_000_000_123,
+  updatedAt: 1_700_000_000_456,
+};
 
 /** Stores rows one after the other. */
 export async function insertAll(store: Store, rows: readonly Artifact[]): Promise<void> {
