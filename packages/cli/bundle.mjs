@@ -5,12 +5,13 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rename, rm } from "node:fs/promises";
+import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { packedReference } from "./reference.mjs";
 
 const dist = fileURLToPath(new URL("dist/", import.meta.url));
 const finished = `${dist}bundle`;
@@ -65,6 +66,7 @@ await build({
     js: 'import { createRequire as createRequireHere } from "node:module"; const require = createRequireHere(import.meta.url);',
   },
 });
+await writeFile(`${outdir}/reference.js.gz`, await packedReference());
 // Whole or not at all: a launcher must not find half of it.
 await rm(finished, { recursive: true, force: true });
 await rename(outdir, finished);

@@ -21,6 +21,7 @@ import type {
 import { createDocyard, createProvisioning } from "@docyard/core";
 import type { App, AppOptions, Logger } from "@docyard/server";
 import { createApp } from "@docyard/server";
+import { held } from "./contract.ts";
 import type { Clock, Operator, Target } from "./target.ts";
 import { manualClock } from "./target.ts";
 
@@ -40,6 +41,8 @@ export interface HarnessOptions {
   /** Default: none, background work cannot be done. */
   readonly ingest?: IngestPorts;
   readonly publicUrl?: () => string;
+  /** False where parts are made to fail in ways that they cannot: the document does not have those. Default true. */
+  readonly isHeld?: boolean;
 }
 
 /** A line of the log: its level, fields and message as the logger got them. */
@@ -57,6 +60,8 @@ export interface Harness extends Target {
   readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly lines: readonly LogLine[];
+  /** Answers that the published document does not have; each has failed its request, too. */
+  readonly violations: readonly string[];
 }
 
 export async function openHarness(options: HarnessOptions = {}): Promise<Harness> {
@@ -87,8 +92,10 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     now,
     ...options.app,
   });
+  const { violations } = options.isHeld === false ? { violations: [] } : held(app);
   return {
     app,
+    violations,
     docyard,
     provisioning,
     store,

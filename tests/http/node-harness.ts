@@ -18,8 +18,15 @@ export async function openNodeHarness(options: HarnessOptions = {}): Promise<Nod
   return {
     ...harness,
     port,
-    fetch: (pathOrUrl, init) =>
-      fetch(pathOrUrl.startsWith("/") ? `http://127.0.0.1:${port}${pathOrUrl}` : pathOrUrl, init),
+    async fetch(pathOrUrl, init) {
+      const response = await fetch(
+        pathOrUrl.startsWith("/") ? `http://127.0.0.1:${port}${pathOrUrl}` : pathOrUrl,
+        init,
+      );
+      // To the client it was a 500, which says nothing.
+      if (harness.violations.length > 0) throw new Error(harness.violations[0]);
+      return response;
+    },
     async close() {
       await new Promise<void>((resolve) => {
         server.close(() => resolve());

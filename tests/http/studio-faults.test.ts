@@ -18,6 +18,7 @@ const STATUSES = {
   not_found: 404,
   already_exists: 409,
   failed_precondition: 409,
+  quota_exceeded: 409,
   too_large: 413,
   integrity_mismatch: 422,
   source_failed: 422,
@@ -25,6 +26,8 @@ const STATUSES = {
   data_loss: 500,
   internal: 500,
   upstream_failed: 502,
+  read_only: 503,
+  no_space: 507,
 } satisfies Record<ErrorCode, number>;
 
 /** The face before a core that answers every key with this error. */
@@ -37,7 +40,7 @@ async function failing(error: Error): Promise<{
       throw error;
     },
   } as unknown as Docyard;
-  const target = await openStudioHarness({ app: { docyard } });
+  const target = await openStudioHarness({ app: { docyard }, isHeld: false });
   onTestFinished(() => target.close());
   return { target, answered: await answer(target.fetch(ARTIFACTS, { headers: bearer("x") })) };
 }

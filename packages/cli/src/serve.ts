@@ -13,6 +13,7 @@ import { listen, type Fetch } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { holdYoungGeneration } from "./memory.ts";
 import { clientAddressBehind, type ForwardedRequest } from "./proxy.ts";
+import { referenceAsset } from "./reference.ts";
 import { keepPair, pairFilesOf, readPair } from "./tls.ts";
 import { VERSION } from "./version.ts";
 import { defaultPublicUrl, isEveryAddress, type Parts, schemeOf, wire } from "./wire.ts";
@@ -68,6 +69,7 @@ export async function serve(config: Config): Promise<void> {
   if (kept !== null) reload = kept.reload;
   const clientAddress = clientAddressBehind(config.trustedProxy);
   const { docyard, blobs, provisioning, checks } = parts;
+  const docsAsset = referenceAsset();
   const { fetch } = createApp({
     docyard,
     provisioning,
@@ -77,6 +79,7 @@ export async function serve(config: Config): Promise<void> {
     log,
     tokenTtlMs: config.tokenTtl,
     checks,
+    ...(docsAsset === undefined ? {} : { docsAsset }),
     clientAddress: ({ incoming }) => clientAddress(incoming as ForwardedRequest),
     ...(kept === null ? {} : { certificateExpiresAt: kept.expiresAt }),
   });

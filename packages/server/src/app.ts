@@ -9,6 +9,7 @@ import { Hono } from "hono";
 import { routePath } from "hono/route";
 import { mountBlobs } from "./blobs.ts";
 import { BODY_BYTES_MAX } from "./body.ts";
+import { mountDocs } from "./docs.ts";
 import type { AppEnv, Exchange, HostBindings } from "./exchange.ts";
 import { replyJson, replyText, requestId } from "./exchange.ts";
 import { faceOf } from "./faces.ts";
@@ -48,6 +49,11 @@ export interface AppOptions {
   readonly clientAddress?: (bindings: HostBindings) => string | null;
   /** When the certificate of the host's own TLS expires, in milliseconds since 1970 UTC, for the metrics. */
   readonly certificateExpiresAt?: () => number;
+  /**
+   * Scalar's standalone script, gzipped; asked for once, when a browser first wants it. Without it, `/docs` is a page
+   * that links the document.
+   */
+  readonly docsAsset?: () => Promise<Uint8Array>;
 }
 
 /** `fetch` for a server, `request` for tests; a Hono app may `route` it. */
@@ -114,6 +120,16 @@ export function createApp(options: AppOptions): App {
   });
   mountKeys(app, tokens, publicUrl);
   app.get(METRICS_PATH, async (c) => replyText(c, await metrics.text(), metrics.contentType));
+  mountDocs(app, {
+    served: {
+      version,
+      settings: docyard.settings,
+      bodyBytesMax,
+      blobPath: blobs.serve?.path ?? null,
+    },
+    publicUrl,
+    ...(options.docsAsset === undefined ? {} : { asset: options.docsAsset }),
+  });
   refuseOtherMethods(app);
   if (blobs.serve !== undefined) {
     mountBlobs(app, { serve: blobs.serve, host: docyard.blobHost, metrics, log });

@@ -148,14 +148,14 @@ function detectContentType(filename: string): string | undefined {
 
 // ---- the list's query
 
-const STATUSES: readonly Exclude<ArtifactStatus, "deleted">[] = [
+export const STATUSES: readonly Exclude<ArtifactStatus, "deleted">[] = [
   "created",
   "upload_started",
   "upload_completed",
   "upload_failed",
 ];
 /** A filename has at most 255 bytes: nothing longer can be part of one. */
-const SEARCH_LENGTH_MAX = 255;
+export const SEARCH_LENGTH_MAX = 255;
 
 /**
  * The list's query. A value that cannot be read is refused, never ignored: a filter that falls away shows other

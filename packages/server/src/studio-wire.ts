@@ -61,8 +61,12 @@ function sentence(issues: readonly string[]): string {
 
 // ---- requests
 
-const MEDIA_TYPES = ["video", "audio", "script"] as const satisfies readonly MediaType[];
-const STATUSES = [
+export const MEDIA_TYPES: readonly ["video", "audio", "script"] = [
+  "video",
+  "audio",
+  "script",
+] as const satisfies readonly MediaType[];
+export const STATUSES: readonly ["created", "upload_started", "upload_completed", "upload_failed"] = [
   "created",
   "upload_started",
   "upload_completed",
