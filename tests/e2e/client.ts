@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
 import type { Credentials } from "./program.ts";
 
 export interface ArtifactJson {
@@ -174,7 +175,7 @@ export async function exchange(url: string, options: ExchangeOptions = {}): Prom
 async function open(url: string, options: ExchangeOptions): Promise<IncomingMessage> {
   const { method = "GET", headers = {}, body, onProgress } = options;
   const whole = body instanceof Uint8Array ? body : null;
-  const request = httpRequest(url, {
+  const request = (url.startsWith("https:") ? httpsRequest : httpRequest)(url, {
     method,
     agent: false,
     headers: { ...headers, ...(whole === null ? {} : { "content-length": String(whole.length) }) },

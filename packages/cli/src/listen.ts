@@ -5,9 +5,10 @@
 
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createSecureServer, type Server as SecureServer } from "node:https";
+import { createServer as createSecureServer, Server as SecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { getRequestListener, RequestError } from "@hono/node-server";
+import { refusal } from "@docyard/server";
 import { Failure, reasonOf } from "./failure.ts";
 import { collectWhileReceiving } from "./memory.ts";
 import { refuse, type RefusalLog, refuseWhatIsNoRequest, send } from "./refuse.ts";
@@ -125,7 +126,11 @@ function requestListener(app: Promise<Fetch>, log: RefusalLog): RequestListener 
     // For HTTP/1.0, which knows no Host. Which one it is makes no difference: one public URL decides (ruling 15).
     hostname: "localhost",
     errorHandler(error) {
-      throw error;
+      // To where the request is at hand.
+      if (error instanceof RequestError) throw error;
+      log.error({ error: reasonOf(error) }, "the app failed");
+      const { status, headers, body } = refusal(500, "Internal server error");
+      return new Response(body, { status, headers });
     },
   });
   return (incoming, outgoing) => {
@@ -133,13 +138,8 @@ function requestListener(app: Promise<Fetch>, log: RefusalLog): RequestListener 
       send(outgoing, refuse(log, incoming, 400, "The Host header is missing"));
       return;
     }
-    toApp(incoming, outgoing).catch((error: unknown) => {
-      const [status, message] =
-        error instanceof RequestError
-          ? ([400, "The request's target or its Host header is not valid"] as const)
-          : ([500, "Internal server error"] as const);
-      if (outgoing.headersSent) outgoing.destroy();
-      else send(outgoing, refuse(log, incoming, status, message));
+    toApp(incoming, outgoing).catch(() => {
+      send(outgoing, refuse(log, incoming, 400, "The request's target or its Host header is not valid"));
     });
   };
 }
@@ -172,12 +172,29 @@ function trackConnections(server: Server): {
   readonly busyWith: (socket: Socket) => Iterable<ServerResponse>;
 } {
   const open = new Map<Socket, Set<ServerResponse>>();
+  /** By peer: over TLS a connection is two sockets, and the one that came in is idle until the other takes over. */
+  const handshaking = new Map<string, Socket>();
+  const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
   const track = (socket: Socket): void => {
     open.set(socket, new Set());
     socket.once("close", () => open.delete(socket));
   };
-  server.on("connection", track);
-  server.on("secureConnection", track);
+  server.on("connection", (socket) => {
+    track(socket);
+    if (!(server instanceof SecureServer)) return;
+    const peer = peerOf(socket);
+    handshaking.set(peer, socket);
+    socket.once("close", () => {
+      if (handshaking.get(peer) === socket) handshaking.delete(peer);
+    });
+  });
+  server.on("secureConnection", (secure: Socket) => {
+    const peer = peerOf(secure);
+    const raw = handshaking.get(peer);
+    if (raw !== undefined) open.delete(raw);
+    handshaking.delete(peer);
+    track(secure);
+  });
   server.on("request", ({ socket }: IncomingMessage, outgoing: ServerResponse) => {
     const requests = open.get(socket);
     requests?.add(outgoing);

@@ -5,8 +5,7 @@
 
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
-import { type Refusal, refusal } from "@docyard/server";
-import type { Logger } from "./log.ts";
+import { type Logger, type Refusal, refusal } from "@docyard/server";
 
 /** Why a head was given up, by Node's codes; everything else is 400. */
 const HEAD_FAULTS: Readonly<Record<string, readonly [status: number, message: string]>> = {
@@ -17,7 +16,7 @@ const HEAD_FAULTS: Readonly<Record<string, readonly [status: number, message: st
 /** Milliseconds in which a client may still read the answer, although it has sent what nobody reads any more. */
 const LINGER_MS = 1_000;
 
-export type RefusalLog = Pick<Logger, "info">;
+export type RefusalLog = Pick<Logger, "info" | "error">;
 
 /** Answers all that Node would answer with an empty body, or none. `busyWith`: the responses a socket still waits for. */
 export function refuseWhatIsNoRequest(

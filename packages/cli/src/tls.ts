@@ -6,9 +6,9 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { createSecureContext, type TlsOptions } from "node:tls";
+import type { Logger } from "@docyard/server";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
-import type { Logger } from "./log.ts";
 
 /** Paths of PEM files: the chain with the server's own certificate first, and its private key. */
 export interface PairFiles {
@@ -22,6 +22,8 @@ export interface Pair {
   readonly key: string;
   /** Milliseconds since 1970 UTC. */
   readonly expiresAt: number;
+  /** What the files looked like just before they were read: other looks mean another pair. */
+  readonly looks: string;
 }
 
 /** Bytes: a long chain takes a tenth of it, and whatever is larger is not the file that was meant. */
@@ -49,7 +51,7 @@ const CIPHERS = [
 ].join(":");
 
 /** What every connection is offered, the first one's certificate and any later one's. */
-export function contextOptions({ cert, key }: Pair): TlsOptions {
+export function contextOptions({ cert, key }: Pick<Pair, "cert" | "key">): TlsOptions {
   return { cert, key, ciphers: CIPHERS, minVersion: "TLSv1.2" };
 }
 
@@ -72,6 +74,7 @@ export function pairFilesOf({
  * @throws Failure in words for an operator, without a byte of the key.
  */
 export async function readPair(files: PairFiles, now: number = Date.now()): Promise<Pair> {
+  const looks = await looksOf(files);
   const [cert, key] = [await readPem("--tls-cert", files.cert), await readPem("--tls-key", files.key)];
   const leaf = parseCertificate(files.cert, cert);
   const privateKey = parseKey(files.key, key);
@@ -84,7 +87,7 @@ export async function readPair(files: PairFiles, now: number = Date.now()): Prom
   if (to <= now) throw new Failure(`--tls-cert ${files.cert} has expired on ${dayOf(to)}`);
   if (from > now)
     throw new Failure(`--tls-cert ${files.cert} is not valid before ${new Date(from).toISOString()}`);
-  const pair = { cert, key, expiresAt: to };
+  const pair = { cert, key, expiresAt: to, looks };
   try {
     // What OpenSSL will not serve (a key too short, a chain that is not PEM) is found here and not by the first client.
     createSecureContext(contextOptions(pair));
@@ -120,13 +123,13 @@ export interface KeepOptions {
 export function keepPair(files: PairFiles, pair: Pair, options: KeepOptions): KeptPair {
   const { use, log, lookEveryMs = LOOK_EVERY_MS, now = Date.now } = options;
   let current = pair;
-  /** What the files looked like when they were last read, and what they looked like since if it differs. */
-  let read: string | null = null;
+  /** What the files looked like when they were last tried, and what they look like since if it differs. */
+  let tried = pair.looks;
   let changed: string | null = null;
   let last: Promise<void> = Promise.resolve();
 
   const load = async (): Promise<void> => {
-    read = await looksOf(files);
+    tried = await looksOf(files);
     changed = null;
     try {
       current = await readPair(files, now());
@@ -142,8 +145,7 @@ export function keepPair(files: PairFiles, pair: Pair, options: KeepOptions): Ke
   /** Two files are never replaced at once: a change is acted upon when it looks the same twice. */
   const look = async (): Promise<void> => {
     const looks = await looksOf(files);
-    read ??= looks;
-    if (looks === read) changed = null;
+    if (looks === tried) changed = null;
     else if (looks === changed) await load();
     else changed = looks;
   };
@@ -159,7 +161,6 @@ export function keepPair(files: PairFiles, pair: Pair, options: KeepOptions): Ke
     else log.error(fields, "certificate has expired: clients refuse this server");
   };
 
-  void inTurn(look);
   const looking = setInterval(() => void inTurn(look), lookEveryMs);
   const warning = setInterval(warnInTime, DAY_MS);
   for (const timer of [looking, warning]) timer.unref();
