@@ -22,10 +22,22 @@ export interface MemoryBlobsOptions {
   readonly now?: () => number;
   /** Milliseconds without a byte after which a transfer is given up; default 60,000. */
   readonly idleTimeoutMs?: number;
+  /** What is kept of bytes that are written; default all of them. A test hands in a disk that tears writes. */
+  readonly keep?: (write: MemoryWrite, bytes: Uint8Array) => Uint8Array;
 }
 
+/** How bytes come to be under a key: `serve` is a signed PUT. */
+export type MemoryWrite = "put" | "copy" | "serve";
+
 /** A store that always serves its own URLs, on Node's objects too. */
-export type MemoryBlobs = BlobStore & { readonly serve: Required<BlobService> };
+export type MemoryBlobs = BlobStore & {
+  readonly serve: Required<BlobService>;
+  /**
+   * What a power cut does: whatever arrived by a signed PUT and has not been copied since is gone, because only `copy`
+   * and `put` promise that a name lasts. Returns how many keys are gone.
+   */
+  dropUnsynced(): number;
+};
 
 interface Held {
   /** Never changed once held. */
@@ -38,22 +50,39 @@ interface Held {
 const PIECE_BYTES = 1024 * 1024;
 
 export function memoryBlobs(options: MemoryBlobsOptions): MemoryBlobs {
-  const { now = Date.now, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
+  const { now = Date.now, idleTimeoutMs = IDLE_TIMEOUT_MS, keep = (_, bytes) => bytes } = options;
   const signer = createUrlSigner({ baseUrl: options.baseUrl, secret: options.secret, now });
   const blobs = new Map<string, Held>();
+  /** Keys whose name a power cut would take. */
+  const unsynced = new Set<string>();
+  /** All keys in order, and perhaps some that are gone; null after a new one. */
+  let sortedKeys: string[] | null = [];
   const closing = new AbortController();
   const open = (key: string): string => {
     closing.signal.throwIfAborted();
     return checkKey(key);
   };
 
+  const hold = (key: string, write: MemoryWrite, written: Held): void => {
+    const kept = keep(write, written.bytes);
+    if (!blobs.has(key)) sortedKeys = null;
+    blobs.set(key, kept === written.bytes ? written : { ...written, bytes: kept, digest: sha256(kept) });
+    if (write === "serve") unsynced.add(key);
+    else unsynced.delete(key);
+  };
+
+  const drop = (key: string): void => {
+    blobs.delete(key);
+    unsynced.delete(key);
+  };
+
   const served: ServedBlobs = {
     async receive(key, body, { sizeMax, signal, publish }) {
       open(key);
-      const held = { ...(await collect(body, sizeMax, signal)), modifiedAt: now() };
-      await publish({ size: held.bytes.byteLength });
-      blobs.set(key, held);
-      return { size: held.bytes.byteLength, digest: held.digest };
+      const received = { ...(await collect(body, sizeMax, signal)), modifiedAt: now() };
+      await publish({ size: received.bytes.byteLength });
+      hold(key, "serve", received);
+      return { size: received.bytes.byteLength, digest: received.digest };
     },
     async open(key, announced) {
       const held = blobs.get(open(key));
@@ -76,10 +105,10 @@ export function memoryBlobs(options: MemoryBlobsOptions): MemoryBlobs {
   return {
     async put(key, body, { sizeMax, signal }) {
       open(key);
-      const held = { ...(await collect(body, sizeMax, signal)), modifiedAt: now() };
+      const received = { ...(await collect(body, sizeMax, signal)), modifiedAt: now() };
       open(key);
-      blobs.set(key, held);
-      return { size: held.bytes.byteLength, digest: held.digest };
+      hold(key, "put", received);
+      return { size: received.bytes.byteLength, digest: received.digest };
     },
 
     async get(key, { range, signal } = {}) {
@@ -115,24 +144,26 @@ export function memoryBlobs(options: MemoryBlobsOptions): MemoryBlobs {
       if (held === undefined || held.bytes.byteLength !== expected.size || held.digest !== expected.digest) {
         return false;
       }
-      blobs.set(to, held);
+      hold(to, "copy", held);
       return true;
     },
 
     async delete(key) {
-      blobs.delete(open(key));
+      drop(open(key));
     },
 
     async list(prefix, { after = "", limit }) {
       closing.signal.throwIfAborted();
-      const keys = Array.from(blobs.keys()).filter((key) => key.startsWith(prefix) && key > after);
-      return keys
-        .sort(compareKeys)
-        .slice(0, limit)
-        .map((key) => {
-          const { bytes, modifiedAt } = blobs.get(key)!;
-          return { key, size: bytes.byteLength, modifiedAt };
-        });
+      sortedKeys ??= Array.from(blobs.keys()).sort(compareKeys);
+      const found: { key: string; size: number; modifiedAt: number }[] = [];
+      for (let i = firstFrom(sortedKeys, prefix > after ? prefix : after); found.length < limit; i++) {
+        const key = sortedKeys[i];
+        if (key === undefined || (!key.startsWith(prefix) && key > prefix)) break;
+        const held = blobs.get(key);
+        if (held === undefined || key <= after || !key.startsWith(prefix)) continue;
+        found.push({ key, size: held.bytes.byteLength, modifiedAt: held.modifiedAt });
+      }
+      return found;
     },
 
     async signPut(key, sign) {
@@ -143,14 +174,33 @@ export function memoryBlobs(options: MemoryBlobsOptions): MemoryBlobs {
     },
     serve: createBlobService({ signer, blobs: served, idleTimeoutMs, closing: closing.signal }),
 
+    dropUnsynced() {
+      const keys = [...unsynced];
+      keys.forEach(drop);
+      return keys.length;
+    },
+
     async ready() {
       closing.signal.throwIfAborted();
     },
     async close() {
       if (!closing.signal.aborted) closing.abort(new Error("the blob store is closed"));
       blobs.clear();
+      unsynced.clear();
+      sortedKeys = [];
     },
   };
+}
+
+/** Where the first key that is not before this one stands, or would. */
+function firstFrom(sortedKeys: readonly string[], key: string): number {
+  let [low, high] = [0, sortedKeys.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sortedKeys[middle]! < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 async function collect(
