@@ -11,6 +11,7 @@ import { client, clientWithSecret, dock, key, keyWithSecret, organization } from
 import { UsageError } from "./failure.ts";
 import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
 import { parseDuration, parseSize } from "./measure.ts";
+import { OPERATOR_COMMANDS } from "./operator-commands.ts";
 import { list, record } from "./print.ts";
 import { migrateStore, openStore, schemeOf } from "./wire.ts";
 
@@ -26,6 +27,12 @@ export interface Command {
   readonly describe: string;
   /** The one word that follows the command, if any. */
   readonly positional?: { readonly name: string; readonly describe: string };
+  /** Words after that one: exactly one, one or none, at least one, any number. */
+  readonly more?: {
+    readonly name: string;
+    readonly describe: string;
+    readonly how: "one" | "optional" | "many" | "any";
+  };
   readonly flags: Readonly<Record<string, Flag>>;
   /** Options beyond those that every command takes. */
   readonly options?: readonly OptionName[];
@@ -35,6 +42,7 @@ export interface Command {
 /** What stood on the command line besides the options of config.ts. */
 export interface Said {
   readonly positional: string;
+  readonly more: readonly string[];
   readonly flag: (name: string) => string | undefined;
   /** Whether a switch was set. */
   readonly has: (name: string) => boolean;
@@ -279,6 +287,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     options: ["blob", "queue", "publicUrl", "maxSize"],
     run: async (_, config) => (await import("./doctor.ts")).doctor(config),
   },
+  ...OPERATOR_COMMANDS,
   migrate: {
     describe: "Bring the tables up to this version (every start does this as well)",
     flags: {},

@@ -7,6 +7,10 @@ import { isDocyardError } from "@docyard/core";
 
 export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;
+/** Done, and bytes of some artifacts are missing or damaged. */
+export const EXIT_DAMAGE = 3;
+/** 128 + SIGINT, as shells count. */
+export const EXIT_INTERRUPTED = 130;
 
 /** The command line, the environment or the config file is wrong: exit code 2. */
 export class UsageError extends Error {
@@ -16,6 +20,11 @@ export class UsageError extends Error {
 /** The command was understood and could not be done: exit code 1. The message is for the operator, `cause` for `--verbose`. */
 export class Failure extends Error {
   override readonly name = "Failure";
+}
+
+/** The operator asked to stop: exit code 130. The message says how to go on. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted";
 }
 
 /** What the codes of operating systems mean, for people. Drivers' own sentences pass as they are. */

@@ -16,7 +16,15 @@ import {
   suggestion,
   variableOf,
 } from "./config.ts";
-import { EXIT_FAILURE, EXIT_USAGE, reasonOf, stacksOf, UsageError } from "./failure.ts";
+import {
+  EXIT_FAILURE,
+  EXIT_INTERRUPTED,
+  EXIT_USAGE,
+  Interrupted,
+  reasonOf,
+  stacksOf,
+  UsageError,
+} from "./failure.ts";
 import { VERSION } from "./version.ts";
 import { FORMS } from "./wire.ts";
 
@@ -33,6 +41,7 @@ const NOUNS: Readonly<Record<string, string>> = {
   dock: "Docks",
   client: "Machine clients",
   key: "Studio API keys",
+  artifact: "Artifacts",
   secrets: "Secrets sealed in the database",
 };
 
@@ -68,7 +77,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     const detail = wantsStacks(argv) ? `\n${stacksOf(error)}` : "";
     const hint = isUsage ? ` (see ${PROGRAM} --help)` : "";
     process.stderr.write(`${PROGRAM}: ${reasonOf(error)}${hint}${detail}\n`);
-    process.exitCode = isUsage ? EXIT_USAGE : EXIT_FAILURE;
+    process.exitCode = isUsage ? EXIT_USAGE : error instanceof Interrupted ? EXIT_INTERRUPTED : EXIT_FAILURE;
   }
 }
 
@@ -176,15 +185,28 @@ function addGroup(
   });
 }
 
+/** How yargs writes what `more` says. */
+const PLACES: Readonly<Record<NonNullable<Command["more"]>["how"], string>> = {
+  one: "<name>",
+  optional: "[name]",
+  many: "<name..>",
+  any: "[name..]",
+};
+
 function addCommand(to: Argv, words: string, command: Command, onRequest: (request: Request) => void): void {
-  const { positional, flags, describe } = command;
+  const { positional, more, flags, describe } = command;
+  const places = [
+    ...(positional === undefined ? [] : [`<${positional.name}>`]),
+    ...(more === undefined ? [] : [PLACES[more.how].replace("name", more.name)]),
+  ];
   to.command(
-    positional === undefined ? words : `${words} <${positional.name}>`,
+    [words, ...places].join(" "),
     describe,
     (one) => {
       if (positional !== undefined) {
         one.positional(positional.name, { type: "string", describe: positional.describe });
       }
+      if (more !== undefined) one.positional(more.name, { type: "string", describe: more.describe });
       for (const [name, { describe: text, value, required = false }] of Object.entries(flags)) {
         one.option(
           name,
@@ -202,6 +224,7 @@ function addCommand(to: Argv, words: string, command: Command, onRequest: (reque
         flags: flagsOf(said),
         said: {
           positional: positional === undefined ? "" : String(said[positional.name]),
+          more: more === undefined ? [] : textsOf(said[more.name]),
           flag: (name) => once(name, textsOf(said[name])),
           has: (name) => said[name] === true,
         },

@@ -3,6 +3,7 @@
  * A driver is imported when it is chosen and not before, so that a start pays only for what it uses.
  */
 
+import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { isIP } from "node:net";
 import { tmpdir } from "node:os";
@@ -163,27 +164,34 @@ export interface Parts {
   close(): Promise<void>;
 }
 
+/** What is open, and how to close it all, the last opened first. */
+interface Keeper {
+  readonly keep: <T extends { close(): Promise<void> }>(part: T) => T;
+  readonly close: () => Promise<void>;
+}
+
+function keeper(): Keeper {
+  const opened: { close(): Promise<void> }[] = [];
+  return {
+    keep(part) {
+      opened.push(part);
+      return part;
+    },
+    async close() {
+      for (let part = opened.pop(); part !== undefined; part = opened.pop()) await part.close();
+    },
+  };
+}
+
 /** Opens all drivers and hands them to core; what was opened is closed again when a later one fails. */
 export async function wire(config: Config, publicUrl: string): Promise<Parts> {
-  const opened: { close(): Promise<void> }[] = [];
-  const keep = <T extends { close(): Promise<void> }>(part: T): T => {
-    opened.push(part);
-    return part;
-  };
-  const close = async (): Promise<void> => {
-    for (let part = opened.pop(); part !== undefined; part = opened.pop()) await part.close();
-  };
-
+  const { keep, close } = keeper();
   try {
     const store = keep(await openStore(config));
     const provisioning = createProvisioning(store.accounts);
-    const blobs = keep(
-      await open("--blob", BLOBS, blobScheme(config.blob), config.blob, {
-        publicUrl,
-        verifyReads: config.verifyReads,
-        secret: async () => Buffer.from((await provisioning.serverKeys("url"))[0].secret, "base64url"),
-      }),
-    );
+    const secret = async (): Promise<Uint8Array> =>
+      Buffer.from((await provisioning.serverKeys("url"))[0].secret, "base64url");
+    const blobs = keep(await openBlobs(config, publicUrl, secret));
     const { queue, limit } = await open("--queue", QUEUES, schemeOf(config.queue), config.queue, undefined);
     keep(queue);
     keep(limit);
@@ -195,6 +203,39 @@ export async function wire(config: Config, publicUrl: string): Promise<Parts> {
       queue: () => queue.ready(),
     };
     return { docyard, blobs, queue, provisioning, checks, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function openBlobs(config: Config, publicUrl: string, secret: () => Promise<Uint8Array>): Promise<BlobStore> {
+  const { blob, verifyReads } = config;
+  return open("--blob", BLOBS, blobScheme(blob), blob, { publicUrl, verifyReads, secret });
+}
+
+/** What an operator's command works with. */
+export interface OperatorParts extends Pick<Parts, "docyard" | "blobs" | "close"> {
+  readonly store: Store;
+}
+
+/**
+ * Rows, bytes and core without a server around them. Nobody is rung, no limit holds, and the store is left as it is: no
+ * key is made for URLs that nobody will see.
+ */
+export async function wireOperator(config: Config): Promise<OperatorParts> {
+  const { keep, close } = keeper();
+  try {
+    const store = keep(await openStore(config));
+    const publicUrl = config.publicUrl ?? defaultPublicUrl(config, config.port);
+    const blobs = keep(await openBlobs(config, publicUrl, async () => randomBytes(32)));
+    const { queue, limit } = await open("--queue", QUEUES, "memory", "memory", undefined);
+    keep(queue);
+    keep(limit);
+    const ingest = await openIngest(config, keep);
+    const unlimited = { limitList: 0, limitDownload: 0, limitToken: 0, limitStudio: 0, limitStudioDaily: 0 };
+    const settings = settingsOf({ ...config, ...unlimited });
+    return { docyard: createDocyard({ store, blobs, queue, limit, ingest, settings }), store, blobs, close };
   } catch (error) {
     await close();
     throw error;

@@ -1,0 +1,178 @@
+/**
+ * An archive as a folder: `docyard-archive.json`, records in `records-…/`, blobs in `blobs/ab/<sha256>`. Fit for rsync and
+ * sha256sum; a second backup into it adds what is new, and it is a whole archive, the old one or the new, at any moment.
+ */
+
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { ArchiveReader, ArchiveWriter } from "@docyard/core";
+import { MANIFEST_BYTES_MAX, readManifest, RECORDS_BYTES_MAX } from "@docyard/core";
+import {
+  blobName,
+  damaged,
+  FILE_MODE,
+  FOLDER_MODE,
+  isErrno,
+  MANIFEST_NAME,
+  readPart,
+  syncFolder,
+  verified,
+  writeBody,
+} from "./archive-io.ts";
+import { Failure } from "./failure.ts";
+
+/** What is being written. */
+const TEMP = ".tmp";
+const RECORDS_FOLDER = /^records-\d+$/;
+
+/**
+ * @param isChecked whether blobs of an earlier run are read before they are believed
+ * @throws Failure where the folder holds something else
+ */
+export async function folderWriter(root: string, isChecked: boolean): Promise<ArchiveWriter> {
+  await mkdir(root, { recursive: true, mode: FOLDER_MODE });
+  const strange = (await readdir(root)).find((name) => !isOurs(name));
+  if (strange !== undefined) {
+    throw new Failure(`${root} holds ${strange}, which is no part of an archive: name an empty folder`);
+  }
+  await rm(join(root, TEMP), { recursive: true, force: true });
+  const folders = new Set<string>([root]);
+  const ensure = async (folder: string): Promise<void> => {
+    if (folders.has(folder)) return;
+    await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+    for (let at = folder; at !== root; at = dirname(at)) folders.add(at);
+  };
+  await mkdir(join(root, TEMP), { mode: FOLDER_MODE });
+
+  /** Under its name once it is whole, right and synced. */
+  const write = async (
+    name: string,
+    body: AsyncIterable<Uint8Array>,
+    isRight: (written: { readonly size: number; readonly digest: string }) => boolean,
+  ): Promise<{ readonly size: number; readonly digest: string }> => {
+    const path = join(root, name);
+    await ensure(dirname(path));
+    const temporary = join(root, TEMP, randomBytes(12).toString("hex"));
+    const handle = await open(temporary, "wx", FILE_MODE);
+    try {
+      let written;
+      try {
+        written = await writeBody(handle, 0, body);
+        if (isRight(written)) await handle.datasync();
+      } finally {
+        await handle.close();
+      }
+      await (isRight(written) ? rename(temporary, path) : unlink(temporary));
+      return written;
+    } catch (error) {
+      await unlink(temporary).catch(() => {});
+      throw error;
+    }
+  };
+
+  return {
+    async holds(digest, size) {
+      const path = join(root, blobName(digest));
+      const found = await stat(path).catch((error: unknown) => {
+        if (isErrno(error, "ENOENT")) return null;
+        throw error;
+      });
+      if (found?.size !== size) return false;
+      if (!isChecked) return true;
+      return isWhole(path, size, digest);
+    },
+    writeBlob: ({ digest, size }, body) =>
+      write(blobName(digest), body, (written) => written.digest === digest && written.size === size),
+    async writeRecords(name, bytes) {
+      await write(name, once(bytes), () => true);
+    },
+    readRecords: (name) => readFile(join(root, name)),
+    async finish(manifest) {
+      for (const folder of folders) await syncFolder(folder);
+      await write(MANIFEST_NAME, once(manifest), () => true);
+      await syncFolder(root);
+      await dropOldRecords(root, manifest);
+      await rm(join(root, TEMP), { recursive: true, force: true });
+    },
+  };
+}
+
+function isOurs(name: string): boolean {
+  return name === MANIFEST_NAME || name === "blobs" || name === TEMP || RECORDS_FOLDER.test(name);
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
+  yield bytes;
+}
+
+async function isWhole(path: string, size: number, digest: string): Promise<boolean> {
+  const handle = await open(path, "r");
+  try {
+    for await (const _ of verified(readPart(handle, 0, size), digest));
+    return true;
+  } catch {
+    // Written again, then.
+    return false;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Records of earlier runs, complete or cut off: the manifest names them no more. */
+async function dropOldRecords(root: string, manifest: Uint8Array): Promise<void> {
+  const current = new Set(readManifest(manifest).files.map(({ name }) => dirname(name)));
+  for (const name of await readdir(root)) {
+    if (RECORDS_FOLDER.test(name) && !current.has(name)) await rm(join(root, name), { recursive: true });
+  }
+}
+
+/** @throws Failure where there is no archive, or not yet a whole one */
+export async function folderReader(root: string): Promise<ArchiveReader> {
+  const manifest = await readBounded(join(root, MANIFEST_NAME), MANIFEST_BYTES_MAX);
+  if (manifest === null) {
+    const names = await readdir(root);
+    throw new Failure(
+      names.some((name) => name === TEMP || RECORDS_FOLDER.test(name))
+        ? `${root} is not complete: what made it was cut off, and can be run again`
+        : `${root} is no archive: there is no ${MANIFEST_NAME} in it`,
+    );
+  }
+  return {
+    manifest,
+    async readRecords(name) {
+      const bytes = await readBounded(join(root, name), RECORDS_BYTES_MAX);
+      if (bytes === null) throw damaged(`${name} is missing`);
+      return bytes;
+    },
+    async readBlob(digest) {
+      const path = join(root, blobName(digest));
+      const found = await stat(path).catch((error: unknown) => {
+        if (isErrno(error, "ENOENT")) return null;
+        throw error;
+      });
+      return found === null ? null : { size: found.size, body: verified(readAll(path, found.size), digest) };
+    },
+  };
+}
+
+/** Opens when reading begins: a body that nobody reads holds no descriptor. */
+async function* readAll(path: string, size: number): AsyncGenerator<Uint8Array, void, void> {
+  const handle = await open(path, "r");
+  try {
+    yield* readPart(handle, 0, size);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function readBounded(path: string, bytesMax: number): Promise<Uint8Array | null> {
+  try {
+    const { size } = await stat(path);
+    if (size > bytesMax) throw damaged(`${path} is too large`);
+    return await readFile(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * `backup` and `restore`: core's archive of everything, in a folder or a tar file. Exit code 3 says that it is done, and
+ * that bytes of some artifacts are missing from it.
+ */
+
+import type {
+  ArchiveProgress,
+  ArchiveReader,
+  ArchiveWriter,
+  BackupReport,
+  RestoreReport,
+} from "@docyard/core";
+import { backup as backUp, restore as restoreAll } from "@docyard/core";
+import { folderReader, folderWriter } from "./archive-folder.ts";
+import { tarReader, tarWriter } from "./archive-tar.ts";
+import type { Answer, Said } from "./commands.ts";
+import type { Config } from "./config.ts";
+import { EXIT_DAMAGE, UsageError } from "./failure.ts";
+import { keyFileOf } from "./keyring.ts";
+import { operate, type Operation } from "./operator.ts";
+import { list, record } from "./print.ts";
+import { size, startProgress } from "./progress.ts";
+import { VERSION } from "./version.ts";
+
+export async function backup(said: Said, config: Config): Promise<Answer> {
+  const target = said.positional;
+  return operate(
+    said,
+    config,
+    async (operation) => {
+      const report = await writing(target, said.has("check"), (archive) =>
+        watched((onProgress) =>
+          backUp(operation, archive, { version: VERSION, signal: operation.signal, onProgress }),
+        ),
+      );
+      await tellAboutKeys(operation);
+      return answer(target, report);
+    },
+    isTar(target)
+      ? "a tar file starts anew"
+      : `${target} is not complete; run it again to go on with what it has`,
+  );
+}
+
+function answer(target: string, { manifest, kept, amended, lost }: BackupReport): Answer {
+  const { createdAt, counts } = manifest;
+  if (counts.lost > 0) process.exitCode = EXIT_DAMAGE;
+  const document = {
+    target,
+    createdAt,
+    ...counts,
+    kept,
+    deletedMeanwhile: amended,
+    lost: counts.lost,
+    findings: lost,
+  };
+  const { findings: _, ...fields } = document;
+  return {
+    document,
+    text: withFindings(
+      record(`Backup of ${createdAt} is complete.`, { ...fields, bytes: size(counts.bytes) }),
+      lost,
+    ),
+  };
+}
+
+/** Sealed secrets open with the key file alone, and that is not in the archive: whoever finds one has not both. */
+async function tellAboutKeys({ store, config }: Operation): Promise<void> {
+  const isSealed = (await store.accounts.list("key")).some(({ s3Credentials }) => s3Credentials !== null);
+  if (!isSealed) return;
+  process.stderr.write(
+    `The backup holds sealed S3 credentials, and not the keys that open them: keep a copy of ${keyFileOf(config)} elsewhere.\n`,
+  );
+}
+
+export async function restore(said: Said, config: Config): Promise<Answer> {
+  const source = said.positional;
+  return operate(
+    said,
+    config,
+    async (operation) => {
+      const report = await reading(source, (archive) =>
+        watched((onProgress) => restoreAll(operation, archive, { signal: operation.signal, onProgress })),
+      );
+      return restored(source, report);
+    },
+    "run it again to go on",
+  );
+}
+
+function restored(source: string, { manifest, blobs, lost, lostCount }: RestoreReport): Answer {
+  const { createdAt, counts } = manifest;
+  if (lostCount > 0) process.exitCode = EXIT_DAMAGE;
+  const { accounts, artifacts, events, bytes } = counts;
+  const fields = { source, createdAt, accounts, artifacts, events, blobs, bytes, lost: lostCount };
+  return {
+    document: { ...fields, findings: lost },
+    text: withFindings(
+      record(`Restored the backup of ${createdAt}.`, { ...fields, bytes: size(bytes) }),
+      lost,
+    ),
+  };
+}
+
+export function withFindings(text: string, findings: readonly object[]): string {
+  return findings.length === 0 ? text : `${text}\nWithout their bytes:\n\n${list(findings)}`;
+}
+
+// ---- archives by their names -----------------------------------------------------------------------------------
+
+function isTar(path: string): boolean {
+  return /\.tar$/i.test(path);
+}
+
+/** Makes an archive at a path: a file when it ends in `.tar`, else a folder. */
+export async function writing<T>(
+  path: string,
+  isChecked: boolean,
+  work: (archive: ArchiveWriter) => Promise<T>,
+): Promise<T> {
+  refuseCompressed(path);
+  if (!isTar(path)) return work(await folderWriter(path, isChecked));
+  const archive = await tarWriter(path);
+  try {
+    return await work(archive);
+  } finally {
+    await archive.close();
+  }
+}
+
+export async function reading<T>(path: string, work: (archive: ArchiveReader) => Promise<T>): Promise<T> {
+  refuseCompressed(path);
+  if (!isTar(path)) return work(await folderReader(path));
+  const archive = await tarReader(path);
+  try {
+    return await work(archive);
+  } finally {
+    await archive.close();
+  }
+}
+
+function refuseCompressed(path: string): void {
+  if (/\.(?:gz|tgz|xz|zst|bz2|zip|7z)$/i.test(path)) {
+    throw new UsageError(`${path}: an archive is a folder or a .tar file; compress it afterwards`);
+  }
+}
+
+/** Shows how far an archive is. */
+export async function watched<T>(
+  work: (onProgress: (progress: ArchiveProgress) => void) => Promise<T>,
+): Promise<T> {
+  const progress = await startProgress({ noun: "records" });
+  try {
+    return await work(({ stage, ...measure }) => progress.tell(stage, measure));
+  } finally {
+    progress.stop();
+  }
+}
