@@ -60,14 +60,17 @@ const WEB = {
   setTimeout,
 };
 
-test("it works where there are only web standards", async () => {
+test.each([
+  ["only web standards", WEB],
+  ["no WebCrypto either, as in pages over plain HTTP", { ...WEB, crypto: {} }],
+])("it works where there are %s", async (_name, globals) => {
   const harness = await openHarness({ settings: FREE });
   onTestFinished(() => harness.close());
   const dockId = await harness.operator.createDock();
   const { clientId, clientSecret } = await harness.operator.createClient({ dockId });
   const code = await bundle(`export * from "@docyard/client";`, { format: "iife", globalName: "docyard" });
   // The runtime's own `fetch`, looked up when it is called.
-  const sandbox = createContext({ ...WEB, fetch: (request: Request) => harness.app.fetch(request) });
+  const sandbox = createContext({ ...globals, fetch: (request: Request) => harness.app.fetch(request) });
   runInContext(code, sandbox);
   const { createClient } = (sandbox as { docyard: typeof docyard }).docyard;
   const dock = createClient({ baseUrl: PUBLIC_URL, clientId, clientSecret }).dock(dockId);

@@ -113,12 +113,13 @@ describe("upload", () => {
     expect((await dock.download(stored)).contentType).toBe(expected);
   });
 
-  test("a bare stream is sent once, whatever happens", async () => {
+  test("a bare stream is sent once, whatever happens, and let go of", async () => {
     const { dock, net } = await emptyDock({}, ["refused"], /^PUT/);
-    expect(await failure(dock.upload(streamOf(bytes), { filename: "a.bin" }))).toMatchObject({
-      code: "network",
-    });
+    let isCancelled = false;
+    const stream = new ReadableStream<Uint8Array>({ cancel: () => void (isCancelled = true) });
+    expect(await failure(dock.upload(stream, { filename: "a.bin" }))).toMatchObject({ code: "network" });
     expect(net.count("PUT")).toBe(1);
+    expect(isCancelled).toBe(true);
     expect((await dock.list()).data).toEqual([]);
   });
 
@@ -408,6 +409,29 @@ describe("download", () => {
     expect(await failure(other)).toMatchObject({ code: "protocol" });
   });
 
+  test.each(["cancelled", "aborted"])("a stream that is %s lets go of its connection", async (how) => {
+    const row = (await world.connect().client.dock(dockId).list()).data[0]!;
+    let isLetGo = (): void => {};
+    const letGo = new Promise<void>((resolve) => (isLetGo = resolve));
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (stream) => stream.enqueue(bytes.slice(0, 1)),
+      cancel: () => isLetGo(),
+    });
+    const { client } = world.connect({ fetch: async () => new Response(endless) });
+    const controller = new AbortController();
+    const { stream } = await client.dock(dockId).download(row, { signal: controller.signal });
+    const reader = stream.getReader();
+    await reader.read();
+    if (how === "cancelled") {
+      await reader.cancel();
+    } else {
+      const reason = new Error("enough");
+      controller.abort(reason);
+      expect(await failure(reader.read())).toBe(reason);
+    }
+    await letGo;
+  });
+
   test("a body on which nothing moves is given up and taken up again", async () => {
     const stalled = new ReadableStream<Uint8Array>({
       start: (controller) => controller.enqueue(bytes.slice(0, 10)),
@@ -626,6 +650,29 @@ describe("a signal", () => {
     answer!();
     expect(await others).toMatchObject({ data: [] });
   });
+});
+
+test("a refusal that comes late, of a token that has been renewed since, costs no second renewal", async () => {
+  const { app } = world.harness;
+  let first: string | null = null;
+  let release = (): void => {};
+  const late = new Promise<void>((resolve) => (release = resolve));
+  let renewals = 0;
+  const { dock } = world.connect({
+    fetch: async (request) => {
+      if (request.url.includes("oauth")) renewals += 1;
+      const token = request.headers.get("authorization");
+      if (token !== null) first ??= token;
+      if (token === null || token !== first) return app.fetch(request);
+      if (request.url.includes("limit=7")) await late;
+      return new Response("", { status: 401 });
+    },
+  });
+  const slow = dock.list({ limit: 7 });
+  await dock.list();
+  release();
+  expect(await slow).toMatchObject({ data: [] });
+  expect(renewals).toBe(2);
 });
 
 test("a server that says nothing is given up after the time limit, and asked again", async () => {

@@ -5,10 +5,10 @@
 
 import { DocyardApiError, networkError } from "./errors.ts";
 import type { Connection } from "./http.ts";
-import { exchange } from "./http.ts";
-import { backoff, retrying, within } from "./retry.ts";
+import { exchange, inTime } from "./http.ts";
+import { backoff, retrying } from "./retry.ts";
 import type { Progress } from "./send.ts";
-import { checkDigest } from "./send.ts";
+import { bareDigest, checkDigest } from "./send.ts";
 import { createHasher, digestOf } from "./sha256.ts";
 
 export interface DownloadOptions {
@@ -41,7 +41,7 @@ export interface Download {
 }
 
 /** A signed URL and what is known of the bytes behind it. */
-export interface Located {
+interface Located {
   readonly url: string;
   readonly size: number;
   /** Hex; null where the API shows none. */
@@ -49,19 +49,32 @@ export interface Located {
   readonly contentType?: string;
 }
 
+/** As much of an artifact as `download` looks at. */
+export interface DownloadableArtifact {
+  readonly id: string;
+  readonly size?: number | null;
+  readonly hash?: string | null;
+  readonly contentType?: string;
+  readonly downloadUrl?: string | null;
+  readonly expiresAt?: string | null;
+}
+
 /** Default of `DownloadOptions.resumes`. */
 const RESUMES_MAX = 8;
 const WHAT = "the GET of the bytes";
 
-/** @param locate the artifact's URL; with true, one that has been signed just now */
+/** @param get the artifact as it is now, its URL just signed */
 export async function openDownload(
   to: Connection,
-  locate: (isFresh: boolean) => Promise<Located>,
+  artifact: string | DownloadableArtifact,
+  get: (id: string) => Promise<DownloadableArtifact>,
   options: DownloadOptions,
 ): Promise<Download> {
   const { signal, range, verify = true } = options;
   signal?.throwIfAborted();
-  const located = await locate(false);
+  const given = typeof artifact === "string" ? { id: artifact } : artifact;
+  const locate = async (): Promise<Located> => locatedNow(await get(given.id));
+  const located = locatedUntil(given, to.now()) ?? (await locate());
   const { start, end } = checkRange(range, located.size);
   const size = end - start;
   const digest = verify && size === located.size ? located.digest : null;
@@ -98,6 +111,26 @@ export async function openDownload(
   };
 }
 
+/** Where the bytes are, if the row says so and its URL still lives. */
+function locatedUntil(artifact: DownloadableArtifact, now: number): Located | null {
+  const { downloadUrl, expiresAt, size, hash, contentType } = artifact;
+  const isLive = typeof expiresAt !== "string" || Date.parse(expiresAt) > now;
+  if (typeof downloadUrl !== "string" || typeof size !== "number" || !isLive) return null;
+  return {
+    url: downloadUrl,
+    size,
+    digest: bareDigest(hash),
+    ...(contentType === undefined ? {} : { contentType }),
+  };
+}
+
+/** Whatever the clock here says of its end. @throws DocyardApiError `not_completed` */
+function locatedNow(artifact: DownloadableArtifact): Located {
+  const found = locatedUntil({ ...artifact, expiresAt: null }, 0);
+  if (found !== null) return found;
+  throw new DocyardApiError("not_completed", `Artifact ${artifact.id} has no bytes to download yet`);
+}
+
 /** @throws RangeError unless it names at least one byte, or all of an empty artifact. */
 function checkRange(range: DownloadOptions["range"], size: number): { start: number; end: number } {
   if (range === undefined) return { start: 0, end: size };
@@ -122,7 +155,7 @@ type Connect = (done: number) => Promise<Connected>;
 function connector(
   to: Connection,
   first: Located,
-  locate: (isFresh: boolean) => Promise<Located>,
+  locate: () => Promise<Located>,
   {
     start,
     end,
@@ -134,12 +167,7 @@ function connector(
     const isWhole = at === 0 && end === first.size;
     const init = { headers: isWhole ? {} : { Range: `bytes=${at}-${end - 1}` } };
     const response = await retrying(to.policy, { signal }, () =>
-      within(to.timeoutMs, signal, () => exchange(to, { what: WHAT, url, init, signal })).catch(
-        (error: unknown) => {
-          signal?.throwIfAborted();
-          throw error instanceof DocyardApiError ? error : networkError(WHAT, error);
-        },
-      ),
+      inTime(to, WHAT, signal, (limited) => exchange(to, { what: WHAT, url, init, signal: limited })),
     );
     const reader: Reader = (response.body ?? new Blob([]).stream()).getReader();
     // A server that does not know ranges sends all: what is not wanted is read and dropped.
@@ -161,7 +189,7 @@ function connector(
     } catch (error) {
       // Expired, most likely: signed URLs live for an hour.
       if (!(error instanceof DocyardApiError) || error.status !== 403) throw error;
-      ({ url } = await locate(true));
+      ({ url } = await locate());
       return get(start + done);
     }
   };
@@ -205,20 +233,20 @@ async function* chunks(
   try {
     onProgress?.({ loaded, total: size });
     while (loaded < size) {
-      let chunk: Uint8Array<ArrayBuffer>;
+      let next: ReadableStreamReadResult<Uint8Array<ArrayBuffer>>;
       try {
-        const next = await within(to.timeoutMs, signal, () => reader.read());
-        if (next.done) throw new Error(`the body ended after ${loaded} of ${size} bytes`);
-        chunk = next.value;
+        next = await inTime(to, WHAT, signal, () => reader.read());
+        if (next.done) throw networkError(WHAT, new Error(`the body ended after ${loaded} of ${size} bytes`));
       } catch (error) {
         signal?.throwIfAborted();
         broken += 1;
-        if (broken > resumes) throw networkError(WHAT, error);
+        if (broken > resumes) throw error;
         await reader.cancel().catch(() => {});
         await to.policy.sleep(backoff(to.policy, broken), signal);
         ({ reader } = await connect(loaded));
         continue;
       }
+      const chunk = next.value;
       if (chunk.length > size - loaded) {
         throw new DocyardApiError("protocol", `${WHAT} brought more than the ${size} bytes that there are`);
       }

@@ -28,6 +28,12 @@ export interface ConnectionOptions {
   readonly timeoutMs?: number;
 }
 
+/** For calls that send nothing of size. */
+export interface CallOptions {
+  /** Ends the call, and any wait before another try, with its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 export interface Connection {
   readonly fetch: NonNullable<ConnectionOptions["fetch"]>;
   readonly policy: RetryPolicy;
@@ -54,6 +60,12 @@ export function checkBaseUrl(baseUrl: string): string {
     throw new TypeError("baseUrl must be an http or https URL without credentials and query");
   }
   return url.origin + url.pathname.replace(/\/+$/, "");
+}
+
+/** An id as one segment of a path. @throws TypeError for what would name another route. */
+export function segment(what: string, id: string): string {
+  if (typeof id === "string" && /^[\w-]+$/.test(id)) return id;
+  throw new TypeError(`${what} must consist of letters, digits, _ and -`);
 }
 
 /** What may stand in an `Authorization` header (RFC 6750 section 2.1). */
@@ -87,6 +99,21 @@ export async function exchange(to: Connection, { what, url, init, signal }: Exch
   }
   signal?.throwIfAborted();
   throw errorOf(what, response, text, to.now());
+}
+
+/** Work on the network within the connection's time limit; what breaks it, or the limit, is a network error. */
+export async function inTime<T>(
+  to: Connection,
+  what: string,
+  signal: AbortSignal | undefined,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  try {
+    return await within(to.timeoutMs, signal, work);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error instanceof DocyardApiError ? error : networkError(what, error);
+  }
 }
 
 export interface Call {
@@ -128,13 +155,9 @@ export async function call<T>(
     // Nobody but the server itself is to see what is in a request.
     redirect: "manual",
   };
-  const answered = within(to.timeoutMs, signal, async (limited) => {
+  const { status, text } = await inTime(to, what, signal, async (limited) => {
     const response = await exchange(to, { what, url, init, signal: limited });
     return { status: response.status, text: await response.text() };
-  });
-  const { status, text } = await answered.catch((error: unknown) => {
-    signal?.throwIfAborted();
-    throw error instanceof DocyardApiError ? error : networkError(what, error);
   });
   if (status === 204) return { status, body: undefined as T };
   let body: unknown = null;

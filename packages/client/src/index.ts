@@ -1,18 +1,11 @@
 /** What this package offers: two clients, two helpers, one error, and the types of all of it. Everything else is internal. */
 
-export type { Download, DownloadOptions } from "./download.ts";
+export type { Download, DownloadableArtifact, DownloadOptions } from "./download.ts";
 export type { DocyardErrorCode } from "./errors.ts";
 export { DocyardApiError } from "./errors.ts";
-export type { ConnectionOptions } from "./http.ts";
+export type { CallOptions, ConnectionOptions } from "./http.ts";
 export type { JsonObject, JsonValue } from "./json.ts";
-export type {
-  CallOptions,
-  Client,
-  ClientOptions,
-  DockClient,
-  DownloadableArtifact,
-  UploadOptions,
-} from "./machine.ts";
+export type { Client, ClientOptions, DockClient, UploadOptions } from "./machine.ts";
 export { createClient } from "./machine.ts";
 export type {
   Artifact,

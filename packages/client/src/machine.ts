@@ -3,11 +3,11 @@
  * `send.ts` and `download.ts`; here is what each call means and which may be repeated.
  */
 
-import type { Download, DownloadOptions, Located } from "./download.ts";
+import type { Download, DownloadableArtifact, DownloadOptions } from "./download.ts";
 import { openDownload } from "./download.ts";
 import { DocyardApiError } from "./errors.ts";
-import type { Answer, Call, Connection, ConnectionOptions } from "./http.ts";
-import { checkBaseUrl, connection, repeatedCall } from "./http.ts";
+import type { Answer, Call, CallOptions, Connection, ConnectionOptions } from "./http.ts";
+import { checkBaseUrl, connection, repeatedCall, segment } from "./http.ts";
 import type {
   ArtifactQuery,
   CreatedArtifact,
@@ -22,9 +22,9 @@ import type {
 import type { WaitOptions } from "./retry.ts";
 import { polling } from "./retry.ts";
 import type { SendOptions } from "./send.ts";
-import { checkDigest, send, typeOf } from "./send.ts";
+import { bareDigest, checkDigest, send, typeOf } from "./send.ts";
 import type { Body, Source } from "./source.ts";
-import { bodyOf, digestOfBody } from "./source.ts";
+import { bodyOf, digestOfBody, orDiscard } from "./source.ts";
 import type { Scope, TokenOptions } from "./token.ts";
 import { createTokens } from "./token.ts";
 
@@ -44,12 +44,6 @@ export interface Client {
   dock(id: string): DockClient;
 }
 
-/** For calls that send nothing of size. */
-export interface CallOptions {
-  /** Ends the call, and any wait before another try, with its reason. */
-  readonly signal?: AbortSignal | undefined;
-}
-
 export interface UploadOptions extends Omit<CreateInput, "hash">, SendOptions, WaitOptions {
   /**
    * `auto` (default): held sources are hashed first, and sent only if the dock does not know them; streams are hashed as
@@ -63,7 +57,10 @@ export interface UploadOptions extends Omit<CreateInput, "hash">, SendOptions, W
    * it for streams.
    */
   readonly size?: number | undefined;
+  /** Ends the upload, and any wait before another try, with its reason. */
   readonly signal?: AbortSignal | undefined;
+  /** How long the server may take to verify what it got, in milliseconds. Default 600,000 (10 minutes). */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** Everything here throws `DocyardApiError`, or the signal's reason. */
@@ -105,16 +102,6 @@ export interface DockClient {
    * @throws DocyardApiError `not_completed`; RangeError for a range outside of it.
    */
   download(artifact: string | DownloadableArtifact, options?: DownloadOptions): Promise<Download>;
-}
-
-/** As much of an artifact as `download` looks at. */
-export interface DownloadableArtifact {
-  readonly id: string;
-  readonly size?: number | null;
-  readonly hash?: string | null;
-  readonly contentType?: string;
-  readonly downloadUrl?: string | null;
-  readonly expiresAt?: string | null;
 }
 
 /** Rows that the walk asks for at a time. */
@@ -191,15 +178,10 @@ function dockClient(to: Connection, api: Api, id: string): DockClient {
       const declared = await declaredHash(body, hash, signal);
       const contentType = options.contentType ?? (typeOf(body) || undefined);
       const size = options.size ?? body.size ?? undefined;
-      let created: CreatedArtifact;
-      try {
-        created = await create({ ...options, contentType, size, hash: declared }, { signal });
-      } catch (error) {
-        await body.discard().catch(() => {});
-        throw error;
-      }
+      const input = { ...options, contentType, size, hash: declared };
+      const created = await orDiscard(body, create(input, { signal }));
       if (created.isDuplicate) {
-        await body.discard().catch(() => {});
+        await body.discard();
         return created;
       }
       const sent = await send(to, created, body, {
@@ -229,17 +211,8 @@ function dockClient(to: Connection, api: Api, id: string): DockClient {
       await api({ method: "DELETE", path: pathOf(artifactId), signal });
     },
 
-    async download(artifact, options = {}) {
-      const given = typeof artifact === "string" ? { id: artifact } : artifact;
-      return openDownload(
-        to,
-        async (isFresh) => {
-          const known = isFresh ? null : located(given, to.now());
-          return known ?? locatedNow(await get(given.id, options));
-        },
-        options,
-      );
-    },
+    download: async (artifact, options = {}) =>
+      openDownload(to, artifact, (artifactId) => get(artifactId, options), options),
   };
 }
 
@@ -251,37 +224,6 @@ async function declaredHash(
   if (hash === false) return undefined;
   if (hash !== "auto") return hash;
   return body.held === null ? undefined : digestOfBody(body, signal);
-}
-
-/** Where the bytes are, if the row says so and its URL still lives. */
-export function located(artifact: DownloadableArtifact, now: number): Located | null {
-  const { downloadUrl, expiresAt, size, hash, contentType } = artifact;
-  const isLive = typeof expiresAt !== "string" || Date.parse(expiresAt) > now;
-  if (typeof downloadUrl !== "string" || typeof size !== "number" || !isLive) return null;
-  return {
-    url: downloadUrl,
-    size,
-    digest: bareDigest(hash),
-    ...(contentType === undefined ? {} : { contentType }),
-  };
-}
-
-/** @throws DocyardApiError `not_completed` */
-export function locatedNow(artifact: DownloadableArtifact): Located {
-  // Just signed: whatever the clock here says of its end.
-  const found = located({ ...artifact, expiresAt: null }, 0);
-  if (found !== null) return found;
-  throw new DocyardApiError("not_completed", `Artifact ${artifact.id} has no bytes to download yet`);
-}
-
-function bareDigest(hash: string | null | undefined): string | null {
-  return hash == null ? null : hash.toLowerCase().replace("sha256:", "");
-}
-
-/** An id as one segment of a path. @throws TypeError for what would name another route. */
-export function segment(what: string, id: string): string {
-  if (typeof id === "string" && /^[\w-]+$/.test(id)) return id;
-  throw new TypeError(`${what} must consist of letters, digits, _ and -`);
 }
 
 function wireQuery(query: PageQuery): Record<string, string | undefined> {

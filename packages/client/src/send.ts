@@ -123,3 +123,8 @@ export function checkDigest(expected: string | null, found: string | null, what:
     `${what} should have SHA-256 ${expected}, but has ${found}`,
   );
 }
+
+/** Without `sha256:`, in lower case; null for what is not known. */
+export function bareDigest(hash: string | null | undefined): string | null {
+  return hash == null ? null : hash.toLowerCase().replace("sha256:", "");
+}

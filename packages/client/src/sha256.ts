@@ -107,8 +107,13 @@ function compress(state: Int32Array, words: Int32Array, bytes: Uint8Array, at: n
   state[7]! += h;
 }
 
-/** WebCrypto's, in the same words. */
-export async function digestOf(bytes: Uint8Array | ArrayBuffer): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** WebCrypto's, in the same words; pages that came over plain HTTP have none. */
+export async function digestOf(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  if ((crypto as Partial<Crypto>).subtle === undefined) {
+    const hasher = createHasher();
+    hasher.update(bytes);
+    return hasher.hex();
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

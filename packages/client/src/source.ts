@@ -28,7 +28,7 @@ export interface Body {
   readonly size: number | null;
   readonly isReplayable: boolean;
   open(): Promise<ReadableStream<Uint8Array>>;
-  /** Lets go of a stream that will not be read. */
+  /** Lets go of a stream that will not be read; never rejects. */
   discard(): Promise<void>;
 }
 
@@ -49,7 +49,8 @@ export function bodyOf(source: Source): Body {
   if (typeof (source as Partial<Blob> | null)?.arrayBuffer === "function") return heldBody(source as Blob);
   if (typeof (source as Partial<ReadableStream> | null)?.getReader === "function") {
     const stream = source as ReadableStream<Uint8Array>;
-    return { ...STREAMED, isReplayable: false, open: async () => stream, discard: () => stream.cancel() };
+    const discard = (): Promise<void> => stream.cancel().catch(() => {});
+    return { ...STREAMED, isReplayable: false, open: async () => stream, discard };
   }
   throw new TypeError("source must be a Blob, bytes, text, a ReadableStream or a function that opens one");
 }
@@ -64,6 +65,16 @@ function heldBody(held: Held): Body {
     open: async () => ("byteLength" in held ? new Blob([held]) : held).stream(),
     discard: async () => {},
   };
+}
+
+/** The work's end; should it fail, the body is let go of. */
+export async function orDiscard<T>(body: Body, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    await body.discard();
+    throw error;
+  }
 }
 
 /** Blobs up to so many bytes are read whole, for WebCrypto's speed: 64 MiB. */
@@ -85,7 +96,9 @@ export async function digestOfBody(body: Body, signal?: AbortSignal): Promise<st
   signal?.throwIfAborted();
   const { held } = body;
   if (held !== null && "byteLength" in held) return digestOf(held);
-  if (held !== null && held.size <= WHOLE_BYTES_MAX) return digestOf(await held.arrayBuffer());
+  if (held !== null && held.size <= WHOLE_BYTES_MAX) {
+    return digestOf(new Uint8Array(await held.arrayBuffer()));
+  }
   const hasher = createHasher();
   const reader = (await body.open()).getReader();
   try {

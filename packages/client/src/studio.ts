@@ -6,16 +6,14 @@
 import type { Download, DownloadOptions } from "./download.ts";
 import { openDownload } from "./download.ts";
 import { DocyardApiError } from "./errors.ts";
-import type { Call, ConnectionOptions } from "./http.ts";
-import { checkBaseUrl, connection, isToken, repeatedCall } from "./http.ts";
-import type { CallOptions, DownloadableArtifact } from "./machine.ts";
-import { located, locatedNow, segment } from "./machine.ts";
+import type { Call, CallOptions, ConnectionOptions } from "./http.ts";
+import { checkBaseUrl, connection, isToken, repeatedCall, segment } from "./http.ts";
 import type { WaitOptions } from "./retry.ts";
 import { polling } from "./retry.ts";
 import type { SendOptions } from "./send.ts";
 import { send } from "./send.ts";
 import type { Source } from "./source.ts";
-import { bodyOf } from "./source.ts";
+import { bodyOf, orDiscard } from "./source.ts";
 import type {
   MediaType,
   Presigned,
@@ -123,13 +121,7 @@ export function createStudioClient(options: StudioClientOptions): StudioClient {
     async upload(source, options) {
       const { fileName, name = fileName, type, signal } = options;
       const body = bodyOf(source);
-      let presigned: Presigned;
-      try {
-        presigned = await presign(fileName, { signal });
-      } catch (error) {
-        await body.discard().catch(() => {});
-        throw error;
-      }
+      const presigned = await orDiscard(body, presign(fileName, { signal }));
       const { s3Path, presignedUploadUrl: uploadUrl, uploadHeaders = {} } = presigned;
       // The contract's type for every PUT (1J).
       const contentType = "application/octet-stream";
@@ -165,17 +157,7 @@ export function createStudioClient(options: StudioClientOptions): StudioClient {
       await api({ method: "DELETE", path: pathOf(id), signal });
     },
 
-    async download(artifact, options = {}) {
-      const given: DownloadableArtifact = typeof artifact === "string" ? { id: artifact } : artifact;
-      return openDownload(
-        to,
-        async (isFresh) => {
-          const known = isFresh ? null : located(given, to.now());
-          return known ?? locatedNow(await get(given.id, options));
-        },
-        options,
-      );
-    },
+    download: async (artifact, options = {}) => openDownload(to, artifact, (id) => get(id, options), options),
   };
 }
 
