@@ -5,6 +5,9 @@
 /* oxlint-disable vitest/no-conditional-expect -- what a statement must not have depends on what it is about */
 
 import { artifactSql } from "@docyard/adapters/store/sql-artifacts";
+import type { DumpStep } from "@docyard/adapters/store/sql-dump";
+import { dumpSql } from "@docyard/adapters/store/sql-dump";
+import { loadSql } from "@docyard/adapters/store/sql-load";
 import type { Query } from "@docyard/adapters/store/sql";
 import { sqliteDialect } from "@docyard/adapters/store/sqlite-dialect";
 import type { Execute } from "@docyard/adapters/store/sqlite-open";
@@ -44,6 +47,12 @@ function plansOf<T>(operation: Generator<Query, T, readonly unknown[]>): { sql: 
     return execute(query);
   });
   return plans;
+}
+
+/** The plans of each page of a dump. */
+function dumpPlans(first: DumpStep = dumpSql(sqliteDialect)): { sql: string; plan: string[] }[] {
+  const { next } = drive(first(), execute);
+  return [...plansOf(first()), ...(next === null ? [] : dumpPlans(next))];
 }
 
 const base: FindQuery = {
@@ -118,6 +127,9 @@ test("every lookup is by an index", () => {
     ...plansOf(artifacts.isBlobInUse("x")),
     ...plansOf(artifacts.due(5, 10)),
     ...plansOf(artifacts.events("dock_a", 0, 10)),
+    ...plansOf(artifacts.usage("dock_a")),
+    ...plansOf(artifacts.walk("art_1", 10)),
+    ...dumpPlans(),
   ];
   for (const { plan } of plans) expect(plan.filter((line) => /^SCAN|TEMP B-TREE/.test(line))).toEqual([]);
 });
@@ -129,6 +141,8 @@ test("no parameter stands where SQLite would look at it while it compiles", () =
     ...plansOf(artifacts.events("dock_a", 0, 10)),
     ...plansOf(artifacts.findByDigest("dock_a", "f".repeat(64), "studio")),
     ...plansOf(artifacts.isBlobInUse("x")),
+    ...plansOf(artifacts.walk("art_1", 10)),
+    ...dumpPlans(),
   ];
   for (const { sql } of [...queries, ...others]) {
     expect(sql).not.toMatch(/\b(limit|offset) \?/);
@@ -136,4 +150,55 @@ test("no parameter stands where SQLite would look at it while it compiles", () =
     if (isAboutRows) expect(sql).not.toMatch(/\b"?(status|face|shares_blob)"? (=|in) \(?\?/);
     if (/\border by\b/.test(sql)) expect(sql).not.toMatch(/ = \?/);
   }
+});
+
+describe("what a change costs in statements", () => {
+  const event = { type: "artifact.created", at: 0, by: null } as const;
+  const quota = { artifacts: 1_000_000, open: 1_000_000, bytes: 1e15 };
+  const open = (number: number) => plainArtifact(number, { status: "created" });
+  const costOf = <T>(operation: Generator<Query, T, readonly unknown[]>): number => {
+    let statements = 0;
+    drive(operation, (query) => {
+      statements++;
+      return execute(query);
+    });
+    return statements;
+  };
+
+  test("usage costs none; a quota one read, and only for what grows", () => {
+    // Row, counts, event, number.
+    expect(costOf(artifacts.insert(open(10_001), event))).toBe(4);
+    expect(costOf(artifacts.insert(open(10_002), event, {}))).toBe(4);
+    expect(costOf(artifacts.insert(open(10_003), event, quota))).toBe(5);
+    const { id } = open(10_003);
+    // Old row, row, counts, event.
+    expect(costOf(artifacts.update(id, 1, { attempts: 1 }, event, quota))).toBe(4);
+    expect(costOf(artifacts.update(id, 2, { size: 20_000 }, event, quota))).toBe(5);
+    expect(costOf(artifacts.update(id, 3, { size: 1 }, event, quota))).toBe(4);
+    // A lease that is renewed counts nothing.
+    expect(costOf(artifacts.update(id, 4, { dueAt: 1 }, null, quota))).toBe(2);
+    expect(costOf(artifacts.update(id, 5, { size: 2 }, null))).toBe(3);
+  });
+
+  test("a load of a thousand takes few: a hundred rows each, and one for each name", () => {
+    const load = loadSql(sqliteDialect);
+    const rows = Array.from({ length: 1_000 }, (_, i) =>
+      plainArtifact(20_000 + i, { dockId: "dock_load", metadata: { all: 1, half: i % 2 } }),
+    );
+    const records = rows.flatMap((artifact, i) => [
+      { kind: "artifact", artifact } as const,
+      {
+        kind: "event",
+        event: { ...event, data: {}, dockId: "dock_load", artifactId: artifact.id, seq: i + 1 },
+      } as const,
+    ]);
+    let [bulk, deferred] = [0, 0];
+    drive(load(records), (query) => {
+      if (query.deferred === true) deferred++;
+      else bulk++;
+      return execute(query);
+    });
+    expect(deferred).toBe(1_000);
+    expect(bulk).toBeLessThan(60);
+  });
 });

@@ -5,7 +5,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -242,6 +242,66 @@ describe("several users of one file", () => {
     other.exec("rollback");
     other.close();
     await store.artifacts.insert(plainArtifact(1), created);
+    await store.close();
+  });
+});
+
+describe("a dump", () => {
+  /** Whether the log can be emptied: nobody reads an earlier moment. */
+  const isLetGo = (): boolean => {
+    const other = new SqliteDatabase(folder.file);
+    other.exec(
+      "insert into account values ('organization', 'x' || hex(randomblob(8)), 'x' || hex(randomblob(8)), null, 0, '{}')",
+    );
+    const [{ busy }] = other.pragma("wal_checkpoint(truncate)") as [{ busy: number }];
+    other.close();
+    return busy === 0;
+  };
+  const fill = async (store: Store): Promise<void> => {
+    const rows = Array.from({ length: 600 }, (_, i) => plainArtifact(i));
+    await store.load(rows.map((artifact) => ({ kind: "artifact", artifact }) as const));
+  };
+
+  test("is let go of when its reader stops, its signal aborts or its store closes", async () => {
+    const store = await sqliteStore({ file: folder.file });
+    await fill(store);
+    const held = store.dump()[Symbol.asyncIterator]();
+    await held.next();
+    expect(isLetGo()).toBe(false);
+    await held.return?.();
+    expect(isLetGo()).toBe(true);
+
+    const controller = new AbortController();
+    const aborted = store.dump({ signal: controller.signal })[Symbol.asyncIterator]();
+    await aborted.next();
+    expect(isLetGo()).toBe(false);
+    controller.abort(new Error("enough"));
+    // Though nobody asks it for more.
+    expect(isLetGo()).toBe(true);
+    await expect(aborted.next()).rejects.toThrow("enough");
+
+    const closed = store.dump()[Symbol.asyncIterator]();
+    await closed.next();
+    await store.close();
+    await expect(closed.next()).rejects.toThrow("the store is closed");
+    expect(await readdir(folder.path)).toEqual(["docyard.db"]);
+  });
+
+  test("gives others a turn between its pages", async () => {
+    const store = await sqliteStore({ file: folder.file });
+    await fill(store);
+    let turns = 0;
+    let isOver = false;
+    const turn = (): void => {
+      turns++;
+      if (!isOver) setImmediate(turn);
+    };
+    setImmediate(turn);
+    let batches = 0;
+    for await (const _ of store.dump()) batches++;
+    isOver = true;
+    expect(batches).toBeGreaterThan(2);
+    expect(turns).toBeGreaterThanOrEqual(batches);
     await store.close();
   });
 });

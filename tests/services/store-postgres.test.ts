@@ -14,6 +14,7 @@ import type { Artifact, ArtifactEvent, Store } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { checkHistories } from "../adapters/store-history.ts";
 import { plainArtifact } from "../arbitraries.ts";
 import type { FreshDatabase, PostgresService } from "./index.ts";
 import { freshDatabase, startPostgres } from "./index.ts";
@@ -53,7 +54,7 @@ async function ask<T>(url: string, text: string): Promise<T[]> {
 }
 
 /** A store on an empty database; once closed, no connection may be left. */
-async function openEmpty(): Promise<OpenStore> {
+async function openEmpty(): Promise<OpenStore & { readonly url: string }> {
   const database = spare.pop() ?? (await freshDatabase());
   const opened: Store[] = [];
   const openAgain = async (): Promise<Store> => {
@@ -65,6 +66,7 @@ async function openEmpty(): Promise<OpenStore> {
     for (const store of opened) await store.close();
   };
   return {
+    url: database.url,
     store: await openAgain(),
     async reopen() {
       await closeAll();
@@ -99,6 +101,69 @@ async function sessions(url: string): Promise<string[]> {
 testArtifactStore("postgres", openEmpty);
 testAccountStore("postgres", openEmpty);
 testStoreRecords("postgres", openEmpty);
+
+test("after any history it answers as the store in memory, and so does what is loaded from its dump", async () => {
+  await checkHistories(openEmpty, process.env["DOCYARD_TEST_FULL"] === "1" ? 200 : 6);
+}, 600_000);
+
+describe("a dump", () => {
+  /** Sessions inside a transaction: none is left of a dump that is over. */
+  const reading = (url: string): Promise<string[]> =>
+    ask<{ state: string }>(
+      url,
+      `select state from pg_stat_activity where datname = current_database() and application_name = 'docyard'
+        and state like 'idle in transaction%'`,
+    ).then((rows) => rows.map(({ state }) => state));
+
+  test("is let go of when its reader stops, its signal aborts or its store closes, and waits for a slow reader", async () => {
+    const opened = await openEmpty();
+    const url = opened.url;
+    const store = await open({ url, idleTransactionTimeoutMs: 100, connectionsMax: 1 });
+    try {
+      const rows = Array.from({ length: 600 }, (_, i) => plainArtifact(i));
+      await opened.store.load(rows.map((artifact) => ({ kind: "artifact", artifact }) as const));
+      for await (const _ of store.dump()) break;
+      await expect.poll(() => reading(url), { timeout: 10_000 }).toEqual([]);
+
+      const controller = new AbortController();
+      const aborted = store.dump({ signal: controller.signal })[Symbol.asyncIterator]();
+      await aborted.next();
+      expect(await reading(url)).toHaveLength(1);
+      controller.abort(new Error("enough"));
+      // Though nobody asks it for more.
+      await expect.poll(() => reading(url), { timeout: 10_000 }).toEqual([]);
+      await expect(aborted.next()).rejects.toThrow("enough");
+
+      const slow = store.dump()[Symbol.asyncIterator]();
+      const first = await slow.next();
+      // Longer than a transaction that may hold locks is left idle; and its pool of one serves others meanwhile.
+      await sleep(300);
+      expect(await store.artifacts.get({ id: plainArtifact(5).id })).not.toBeNull();
+      await opened.store.artifacts.insert(plainArtifact(9_999), created);
+      let read = (first.value as readonly unknown[]).length;
+      for (let next = await slow.next(); next.done !== true; next = await slow.next())
+        read += next.value.length;
+      expect(read).toBe(600);
+
+      const cut = store.dump()[Symbol.asyncIterator]();
+      await cut.next();
+      await ask(
+        url,
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'docyard' and state = 'idle in transaction'",
+      );
+      await expect(cut.next()).rejects.toMatchObject({ code: "upstream_failed" });
+
+      const closed = store.dump()[Symbol.asyncIterator]();
+      await closed.next();
+      await store.close();
+      await expect.poll(() => reading(url), { timeout: 10_000 }).toEqual([]);
+      await expect(closed.next()).rejects.toThrow("the store is closed");
+    } finally {
+      await store.close();
+      await opened.close();
+    }
+  });
+});
 
 test("without prepared statements, as behind a pooler, the same answers come", async () => {
   const store = await open({ url: template.url, prepare: false });

@@ -14,7 +14,11 @@ import { isExact, isJsonObject, terms } from "@docyard/core";
 export function storedTerms(document: JsonObject, mediaType: MediaType | null | undefined): Term[] {
   const found = terms(document);
   if (mediaType !== null && mediaType !== undefined) found.push({ path: "", value: mediaType });
-  return found.sort((a, b) => compare(a.path, b.path) || compare(a.value, b.value));
+  return found.sort(compareTerms);
+}
+
+export function compareTerms(a: Term, b: Term): number {
+  return compare(a.path, b.path) || compare(a.value, b.value);
 }
 
 function compare(a: string, b: string): number {

@@ -7,7 +7,7 @@ import type { Face, JsonObject, Term } from "@docyard/core";
 import { sql } from "kysely";
 import type { ArtifactRow, PostingTable } from "./schema.ts";
 import { forEach } from "./sql-each.ts";
-import { storedTerms } from "./sql-filter.ts";
+import { compareTerms, storedTerms } from "./sql-filter.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { fillingIn, first, integer, statement } from "./sql.ts";
 
@@ -157,12 +157,9 @@ export function listingsSql(dialect: Dialect): Listings {
           }
           if (names.write !== null) yield names.write.add({ listing, n: row.n, folded: row.folded });
         }
-        const counts = [...terms.values()].map(({ term: { path, value }, rows }) => ({
-          listing,
-          path,
-          value,
-          documents: rows.length,
-        }));
+        const counts = [...terms.values()]
+          .map(({ term: { path, value }, rows }) => ({ listing, path, value, documents: rows.length }))
+          .sort(compareTerms);
         for (const { id: term, ...stored } of yield* countedEach(counts)) {
           const { rows } = terms.get(nameOf(stored))!;
           yield* postedEach(rows.map(({ created_at, id, n }) => ({ term, created_at, id, n })));

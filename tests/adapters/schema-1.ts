@@ -1,0 +1,111 @@
+/**
+ * A database as docyard 0.1 left it, for tests of the upgrade: its tables from the frozen statements in `fixtures`, its
+ * rows from SQL of its own, so that nothing here depends on what today's code writes.
+ */
+
+import { readFile } from "node:fs/promises";
+import type { ArtifactStatus, Usage } from "@docyard/core";
+
+/** Rows of an upgrade: enough for more than one page of anything, or as many as a busy year makes. */
+export const UPGRADE_ROWS: number = process.env["DOCYARD_TEST_FULL"] === "1" ? 100_000 : 2_000;
+
+/** A day of its own in the dock's log for each row, and one more that no row is left of. */
+export const UPGRADE_DOCKS: readonly string[] = ["dock_0", "dock_1", "dock_2", "dock_3", "dock_gone"];
+
+/** What differs between the databases. */
+export interface Words {
+  readonly name: "sqlite" | "postgres";
+  /** Rows with the numbers 1 to `rows` as `i`. */
+  readonly series: (rows: number) => string;
+  /** The number `i` as digits. */
+  readonly padded: (length: number) => string;
+}
+
+export const SQLITE: Words = {
+  name: "sqlite",
+  series: (rows) =>
+    `(with recursive s(i) as (select 1 union all select i + 1 from s where i < ${rows}) select i from s)`,
+  padded: (length) => `printf('%0${length}d', i)`,
+};
+
+export const POSTGRES: Words = {
+  name: "postgres",
+  series: (rows) => `generate_series(1, ${rows}) as i`,
+  padded: (length) => `lpad(i::text, ${length}, '0')`,
+};
+
+/** One row in ten has each of these, the others are completed. */
+const OTHERS: readonly ArtifactStatus[] = ["created", "upload_started", "upload_failed", "deleted"];
+
+/** The frozen statements of schema 1. */
+export function schemaOne({ name }: Words): Promise<string> {
+  return readFile(new URL(`./fixtures/schema-1.${name}.sql`, import.meta.url), "utf8");
+}
+
+/** Fills a database of schema 1: rows, events, and the indexes of completed rows. */
+export function fillOne({ name, series, padded }: Words, rows: number): string[] {
+  const status = `case i % 10 ${OTHERS.map((other, n) => `when ${n} then '${other}'`).join(" ")}
+    else 'upload_completed' end`;
+  return [
+    `insert into artifact (id, dock_id, face, version, status, filename, folded, content_type, size, digest,
+        metadata, source, upload_id, storage_key, blob_key, shares_blob, attempts, created_by, created_at, updated_at)
+      select 'art_' || ${padded(8)}, 'dock_' || (i % 4), 'machine', 1, ${status}, 'scan ' || i || '.pdf',
+        'scan ' || i || '.pdf', 'application/pdf', case when i % 7 = 0 then null else i * 1000 end, ${padded(64)},
+        '{"a":' || (i % 3) || '}', '{"kind":"upload"}', 'upload_' || i, 'docks/' || i,
+        case when i % 10 > 3 then 'docks/' || i else null end, 0, 0, 'mc_1', i, i
+      from ${series(rows)}`,
+    `insert into event (dock_id, seq, artifact_id, type, at, "by", data)
+      select dock_id, row_number() over (partition by dock_id order by n), id, 'artifact.created', created_at, 'mc_1', '{}'
+      from artifact`,
+    "insert into dock_log (dock_id, seq) select dock_id, max(seq) from event group by dock_id",
+    "insert into dock_log (dock_id, seq) values ('dock_gone', 7)",
+    `insert into listing (dock_id, face, completed, changes)
+      select dock_id, face, count(*), count(*) from artifact where status = 'upload_completed'
+      group by dock_id, face order by dock_id`,
+    `insert into term (listing, path, value, documents)
+      select l.n, '"a"', ${name === "sqlite" ? "a.metadata ->> 'a'" : "a.metadata::json ->> 'a'"}, count(*)
+      from artifact as a join listing as l on l.dock_id = a.dock_id and l.face = a.face
+      where a.status = 'upload_completed' group by 1, 2, 3 order by 1, 3`,
+    `insert into posting (term, created_at, id, n)
+      select t.id, a.created_at, a.id, a.n from artifact as a
+      join listing as l on l.dock_id = a.dock_id and l.face = a.face
+      join term as t on t.listing = l.n and t.value = ${name === "sqlite" ? "a.metadata ->> 'a'" : "a.metadata::json ->> 'a'"}
+      where a.status = 'upload_completed'`,
+    ...(name === "sqlite"
+      ? [
+          `insert into artifact_name (rowid, folded) select (l.n << 40) + a.n, a.folded from artifact as a
+            join listing as l on l.dock_id = a.dock_id and l.face = a.face where a.status = 'upload_completed'`,
+        ]
+      : []),
+    `insert into account (kind, id, handle, organization_id, created_at, body)
+      values ('organization', 'org_1', 'org_1', 'org_1', 1,
+        '{"kind":"organization","id":"org_1","name":"Clinic","createdAt":1}')`,
+  ];
+}
+
+/** What each dock must be said to hold, from the numbers alone. */
+export function usagesOf(rows: number): Map<string, Usage> {
+  const usages = new Map(UPGRADE_DOCKS.map((dockId) => [dockId, { artifacts: 0, open: 0, bytes: 0 }]));
+  for (let i = 1; i <= rows; i++) {
+    if (i % 10 === 2 || i % 10 === 3) continue;
+    const usage = usages.get(`dock_${i % 4}`)!;
+    usage.artifacts += 1;
+    if (i % 10 < 2) usage.open += 1;
+    if (i % 7 !== 0) usage.bytes += i * 1000;
+  }
+  return usages;
+}
+
+/** Every table whose rows an upgrade must leave as they are, each in an order. */
+export const KEPT: readonly string[] = [
+  "select * from artifact order by id",
+  "select * from event order by dock_id, seq",
+  "select * from listing order by n",
+  "select * from term order by id",
+  "select * from posting order by term, created_at, id",
+  "select * from account order by kind, id",
+];
+
+/** The statement by which docyard 0.1 counts an event: after the upgrade it must fail, for it counts nothing else. */
+export const COUNT_OF_OLD =
+  "insert into dock_log (dock_id, seq) values ('dock_0', 1) on conflict (dock_id) do update set seq = dock_log.seq + 1";

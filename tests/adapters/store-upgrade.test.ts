@@ -1,0 +1,137 @@
+/**
+ * A SQLite file of docyard 0.1 becomes one of today's: whole or not at all, whenever the process dies, and whoever else
+ * upgrades it. With DOCYARD_TEST_FULL=1 it has a hundred thousand artifacts.
+ */
+
+import { createHash } from "node:crypto";
+import { sqliteStore } from "@docyard/adapters/store/sqlite";
+import SqliteDatabase from "better-sqlite3";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { COUNT_OF_OLD, fillOne, KEPT, schemaOne, SQLITE, UPGRADE_ROWS, usagesOf } from "./schema-1.ts";
+import type { Folder } from "./store-files.ts";
+import { temporaryFolder } from "./store-files.ts";
+import { dieUpgrading, POINTS, upgrade } from "./store-upgrade.ts";
+
+const TIMEOUT_MS = 600_000;
+
+let folder: Folder;
+beforeEach(async () => {
+  folder = await temporaryFolder();
+});
+afterEach(() => folder.remove());
+
+function asked<T>(file: string, ask: (db: SqliteDatabase.Database) => T): T {
+  const db = new SqliteDatabase(file);
+  try {
+    return ask(db);
+  } finally {
+    db.close();
+  }
+}
+
+async function makeOld(file: string, rows: number): Promise<void> {
+  const schema = await schemaOne(SQLITE);
+  asked(file, (db) => {
+    db.pragma("journal_mode = wal");
+    db.exec(schema);
+    db.transaction(() => {
+      for (const statement of fillOne(SQLITE, rows)) db.exec(statement);
+    })();
+  });
+}
+
+/** Everything that must stay as it is, as a digest of each table, and the numbers of the docks. */
+function contentOf(file: string, counts: "dock_log" | "dock_count"): string[] {
+  return asked(file, (db) =>
+    [...KEPT, `select dock_id, seq from ${counts} order by dock_id`].map((query) => {
+      const hash = createHash("sha256");
+      for (const row of db.prepare(query).raw().iterate()) hash.update(JSON.stringify(row));
+      return hash.digest("hex");
+    }),
+  );
+}
+
+function schemaOf(file: string): unknown {
+  return asked(file, (db) => [
+    db.prepare("select type, name, tbl_name, sql from sqlite_schema order by type, name").all(),
+    db.prepare("select number, name from migration order by number").all(),
+  ]);
+}
+
+/** Right is what the numbers say; and the store works on. */
+async function expectRight(file: string, rows: number): Promise<void> {
+  const store = await sqliteStore({ file });
+  for (const [dockId, usage] of usagesOf(rows)) expect(await store.artifacts.usage(dockId)).toEqual(usage);
+  expect(await store.artifacts.usage("dock_none")).toEqual({ artifacts: 0, open: 0, bytes: 0 });
+  const event = { type: "artifact.deleted", at: 1, by: null } as const;
+  const list = { dockId: "dock_1", face: "machine", statuses: ["upload_completed"], limit: 5 } as const;
+  for (const over of [{}, { filter: { a: 2 } }, { search: "scan" }]) {
+    const query = { ...list, ...over, start: { offset: 0 } };
+    const before = await store.artifacts.find(query);
+    const used = await store.artifacts.usage("dock_1");
+    expect(before.rows.length).toBeGreaterThan(0);
+    const [{ id, size }] = before.rows as [(typeof before.rows)[0]];
+    expect(await store.artifacts.update(id, 1, { status: "deleted" }, event)).not.toBeNull();
+    expect((await store.artifacts.find(query)).total).toBe(before.total - 1);
+    const { artifacts, open, bytes } = used;
+    expect(await store.artifacts.usage("dock_1")).toEqual({
+      artifacts: artifacts - 1,
+      open,
+      bytes: bytes - (size ?? 0),
+    });
+  }
+  await store.close();
+  expect(asked(file, (db) => db.pragma("integrity_check", { simple: true }))).toBe("ok");
+}
+
+test(
+  `an upgrade of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
+  async () => {
+    const { file } = folder;
+    await makeOld(file, UPGRADE_ROWS);
+    const [content, schema] = [contentOf(file, "dock_log"), schemaOf(file)];
+    for (const point of POINTS) {
+      await dieUpgrading(SQLITE, file, point);
+      if (point === POINTS.at(-1)) continue;
+      expect(schemaOf(file)).toEqual(schema);
+      expect(contentOf(file, "dock_log")).toEqual(content);
+    }
+    // The last one died after its commit: it is done.
+    expect(await upgrade(SQLITE, file, 1)).toEqual([{ from: 2, to: 2 }]);
+    expect(contentOf(file, "dock_count")).toEqual(content);
+    const fresh = `${file}.fresh`;
+    await (await sqliteStore({ file: fresh })).close();
+    expect(schemaOf(file)).toEqual(schemaOf(fresh));
+    await expectRight(file, UPGRADE_ROWS);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "of three processes that upgrade at once one does, and all go on",
+  async () => {
+    await makeOld(folder.file, 500);
+    const migrated = await upgrade(SQLITE, folder.file, 3);
+    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 2, 2]);
+    expect(migrated.map(({ to }) => to)).toEqual([2, 2, 2]);
+    await expectRight(folder.file, 500);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a process of docyard 0.1 that is still running cannot change what it would not count",
+  async () => {
+    await makeOld(folder.file, 10);
+    const old = new SqliteDatabase(folder.file);
+    const count = old.prepare(COUNT_OF_OLD);
+    count.run();
+    await (await sqliteStore({ file: folder.file })).close();
+    expect(() => count.run()).toThrow(/no such table: dock_log/);
+    old.close();
+    const store = await sqliteStore({ file: folder.file });
+    expect(await store.artifacts.usage("dock_0")).toEqual(usagesOf(10).get("dock_0"));
+    await store.close();
+  },
+  TIMEOUT_MS,
+);

@@ -1,0 +1,48 @@
+/** Runs the upgrade in processes that die on the way, for both databases; what must hold is in the tests. */
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import type { Migrated } from "@docyard/adapters/store/migrations";
+import { expect } from "vitest";
+import type { Words } from "./schema-1.ts";
+
+const SCRIPT = fileURLToPath(new URL("./store-upgrader.ts", import.meta.url));
+
+/** Where the process dies: before each statement of the step, before its record, and after the commit. */
+export const POINTS: readonly string[] = [
+  "rename to dock_count",
+  "add column artifacts",
+  "insert into dock_count",
+  'insert into "migration"',
+  "when all is done",
+];
+
+async function run(
+  { name }: Words,
+  target: string,
+  kill?: string,
+): Promise<{ signal: unknown; out: string }> {
+  const values = ["--conditions=docyard-src", SCRIPT, name, target, ...(kill === undefined ? [] : [kill])];
+  const child = spawn(process.execPath, values, { stdio: ["ignore", "pipe", "inherit"] });
+  const [out, [, signal]] = await Promise.all([
+    text(child.stdout),
+    once(child, "close") as Promise<unknown[]>,
+  ]);
+  return { signal, out };
+}
+
+/** Dies there, for certain. */
+export async function dieUpgrading(words: Words, target: string, point: string): Promise<void> {
+  expect(await run(words, target, point)).toEqual({ signal: "SIGKILL", out: "" });
+}
+
+/** So many processes upgrade at once. */
+export async function upgrade(words: Words, target: string, processes: number): Promise<Migrated[]> {
+  const ended = await Promise.all(Array.from({ length: processes }, () => run(words, target)));
+  return ended.map(({ signal, out }) => {
+    expect(signal).toBeNull();
+    return JSON.parse(out) as Migrated;
+  });
+}
