@@ -1,0 +1,220 @@
+/**
+ * `npm run bench`: docyard beside what this machine can do at best and beside what its users would pick instead, all in
+ * one run, in turn, medians of three. Prints ratios, since machines differ; writes everything as JSON, and the growth of
+ * the list's answers as a picture.
+ *
+ *     npm run bench -- [--quick | --full] [--only NAME…] [--rows N…] [--seconds S] [--postgres]
+ */
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { build, tempFolder } from "../../e2e/program.ts";
+import { durablePostgres, machine } from "../scaling/host.ts";
+import { measureLimits } from "./limits.ts";
+import { nginx, type Peer, receive, tus, uploadLarge } from "./large.ts";
+import { growthPicture } from "./picture.ts";
+import { coldStart, idleMemory } from "./start.ts";
+import { composite, docyard, type Subject } from "./subjects.ts";
+import type { Measured } from "./workloads.ts";
+import { createOnly, cursorWalk, listing, listShapes, loop, uploadSmall } from "./workloads.ts";
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    full: { type: "boolean", default: false },
+    only: { type: "string", multiple: true },
+    rows: { type: "string", multiple: true },
+    seconds: { type: "string" },
+    postgres: { type: "boolean", default: false },
+  },
+});
+const RUNS = 3;
+const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
+const sizes = (
+  values.rows ??
+  (values.full
+    ? ["10000", "100000", "1000000", "10000000"]
+    : values.quick
+      ? ["10000", "100000"]
+      : ["10000", "100000", "1000000"])
+).map(Number);
+const largeMiB = values.quick ? 256 : 1_024;
+const wants = (name: string): boolean =>
+  values.only === undefined || values.only.some((one) => name.startsWith(one));
+
+const median = (numbers: readonly number[]): number =>
+  [...numbers].sort((a, b) => a - b)[numbers.length >> 1]!;
+const medianOf = (all: readonly Measured[]): Measured => {
+  const of = (name: keyof Measured): number => median(all.map((one) => one[name]));
+  return { rate: of("rate"), p50: of("p50"), p99: of("p99"), cpuUs: of("cpuUs") };
+};
+const whole = (value: number): string =>
+  value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
+type Row = { readonly workload: string } & Readonly<Record<string, number | string>>;
+const rows: Row[] = [];
+function tell(workload: string, facts: Readonly<Record<string, number>>): void {
+  rows.push({ workload, ...facts });
+  say(
+    `  ${workload.padEnd(34)} ${Object.entries(facts)
+      .map(([name, value]) => `${name} ${whole(value)}`)
+      .join("   ")}`,
+  );
+}
+
+/** Every subject in turn, so that a machine that slows down slows them all. */
+async function interleaved(
+  subjects: readonly Subject[],
+  measure: (subject: Subject) => Promise<Measured>,
+): Promise<Map<string, Measured>> {
+  const all = new Map<string, Measured[]>(subjects.map(({ name }) => [name, []]));
+  for (let run = 0; run < RUNS; run++)
+    for (const subject of subjects) all.get(subject.name)!.push(await measure(subject));
+  return new Map([...all].map(([name, measured]) => [name, medianOf(measured)]));
+}
+
+function compared(workload: string, found: Map<string, Measured>): void {
+  const [own, limit] = [found.get("docyard")!, found.get("composite")];
+  tell(workload, {
+    "op/s": own.rate,
+    "p50 ms": own.p50,
+    "p99 ms": own.p99,
+    "cpu µs": own.cpuUs,
+    ...(limit === undefined
+      ? {}
+      : { "composite op/s": limit.rate, "composite cpu µs": limit.cpuUs, ratio: own.rate / limit.rate }),
+  });
+}
+
+await build();
+const folder = await tempFolder();
+const growth: {
+  readonly shape: string;
+  readonly rows: number;
+  readonly subject: string;
+  readonly p50: number;
+}[] = [];
+say(`docyard bench on ${JSON.stringify(machine())}`);
+try {
+  say("\nlimits of this machine, now");
+  const limits = await measureLimits(folder.path, Math.min(2, seconds));
+  tell("limits", {
+    "node:http req/s": limits.http,
+    "rows/s in 64s": limits.rowsGrouped,
+    "rows/s single": limits.rowsSingle,
+    "sha256 MiB/s": limits.sha256,
+    "write+sync MiB/s": limits.writeAndSync,
+  });
+
+  if (wants("write")) {
+    say("\nwriting, 16 connections");
+    const subjects = [await docyard(0), await composite(0)];
+    compared(
+      "create",
+      await interleaved(subjects, (subject) => loop(subject, createOnly(subject), { seconds })),
+    );
+    compared(
+      "upload 10 KiB, end to end",
+      await interleaved(subjects, (subject) => loop(subject, uploadSmall(subject), { seconds })),
+    );
+    for (const subject of subjects) await subject.stop();
+  }
+
+  if (wants("list"))
+    for (const size of sizes) {
+      say(`\nlists of ${size} rows`);
+      const filled = performance.now();
+      const subjects = [await docyard(size), await composite(size)];
+      const database = values.postgres ? await durablePostgres() : null;
+      if (database !== null) subjects.push(await docyard(size, [], { url: database.url, name: "postgres" }));
+      say(`  (filled in ${((performance.now() - filled) / 1_000).toFixed(0)} s)`);
+      const shapes = Object.entries(listShapes(size)).map(
+        ([name, query]) => [name, (subject: Subject) => listing(subject, query)] as const,
+      );
+      for (const [name, operation] of [...shapes, ["cursor walk", cursorWalk] as const]) {
+        // The composite has no cursors.
+        const some =
+          name === "cursor walk" ? subjects.filter(({ name: who }) => who !== "composite") : subjects;
+        const found = await interleaved(some, (subject) =>
+          loop(subject, operation(subject), { seconds: seconds / 2 }),
+        );
+        compared(`${name}, ${size}`, found);
+        for (const subject of some) {
+          const { p50 } = await loop(subject, operation(subject), { seconds: seconds / 4, connections: 1 });
+          growth.push({ shape: name, rows: size, subject: subject.name, p50 });
+        }
+      }
+      for (const subject of subjects) await subject.stop();
+      await database?.stop();
+    }
+
+  if (wants("large")) {
+    say(`\n${largeMiB} MiB, one at a time (MiB/s)`);
+    const modes = ["full", "chunks", "off"] as const;
+    const own = new Map<string, Subject>();
+    for (const mode of modes) own.set(mode, await docyard(0, ["--verify-reads", mode]));
+    const limit = await composite(0);
+    const peers = [await nginx(folder.path), await tus(folder.path)].filter(
+      (peer): peer is Peer => peer !== null,
+    );
+    const ups = new Map<string, number[]>();
+    const downs = new Map<string, number[]>();
+    const note = (to: Map<string, number[]>, name: string, rate: number): void =>
+      void to.set(name, [...(to.get(name) ?? []), rate]);
+    const downloads = new Map<string, string>();
+    for (const [mode, subject] of own) downloads.set(mode, (await uploadLarge(subject, largeMiB)).download);
+    for (let run = 0; run < RUNS; run++) {
+      note(ups, "docyard", (await uploadLarge(own.get("full")!, largeMiB)).rate);
+      note(ups, "composite", (await uploadLarge(limit, largeMiB)).rate);
+      for (const peer of peers) note(ups, peer.name, await peer.upload(largeMiB));
+      for (const [mode, url] of downloads) note(downs, mode, await receive(url, largeMiB));
+      for (const peer of peers)
+        if (peer.download !== undefined) note(downs, peer.name, await peer.download(largeMiB));
+    }
+    const of = (from: Map<string, number[]>): Record<string, number> =>
+      Object.fromEntries([...from].map(([name, rates]) => [name, median(rates)]));
+    const [up, down] = [of(ups), of(downs)];
+    tell("upload", { ...up, "ratio to composite": up["docyard"]! / up["composite"]! });
+    tell("download", {
+      ...down,
+      "chunks / off": down["chunks"]! / down["off"]!,
+      "full / off": down["full"]! / down["off"]!,
+      ...(down["nginx"] === undefined ? {} : { "off / nginx": down["off"]! / down["nginx"] }),
+    });
+    for (const subject of [...own.values(), limit]) await subject.stop();
+    for (const peer of peers) await peer.stop();
+  }
+
+  if (wants("start")) {
+    say("\nstart and rest");
+    const starts: number[] = [];
+    const used = await tempFolder();
+    for (let i = 0; i < 9; i++) starts.push(await coldStart(used.path));
+    await used.remove();
+    tell("cold start, used folder, ms", { median: median(starts), least: Math.min(...starts) });
+    tell("idle memory, MiB", { rss: (await idleMemory()) / 1024 ** 2 });
+  }
+} finally {
+  await folder.remove();
+}
+
+if (growth.length > 0) {
+  say("\ngrowth: p50 of one connection, ms");
+  for (const shape of new Set(growth.map((one) => one.shape)))
+    for (const subject of new Set(growth.map((one) => one.subject))) {
+      const line = growth.filter((one) => one.shape === shape && one.subject === subject);
+      if (line.length > 0)
+        say(
+          `  ${shape.padEnd(18)} ${subject.padEnd(10)} ${line.map(({ p50 }) => whole(p50)).join(" → ")}   × ${whole(line.at(-1)!.p50 / line[0]!.p50)}`,
+        );
+    }
+}
+const out = new URL("../results/", import.meta.url);
+await mkdir(out, { recursive: true });
+await writeFile(
+  new URL("speed.json", out),
+  `${JSON.stringify({ machine: machine(), seconds, rows, growth }, null, 2)}\n`,
+);
+await writeFile(new URL("growth.svg", out), growthPicture(growth));
+say("\nwritten: tests/bench/results/speed.json, growth.svg");

@@ -1,0 +1,112 @@
+/**
+ * What is asked of every subject, as closed loops: each connection asks again when it has its answer. Knows rates,
+ * latencies and processor time; what the numbers mean is `main.ts`.
+ */
+
+import { randomBytes, randomInt } from "node:crypto";
+import { processorUs } from "../scaling/host.ts";
+import type { Connection } from "./connection.ts";
+import { openConnection } from "./connection.ts";
+import { KINDS, PER_PATIENT } from "./facts.ts";
+import type { ListQuery, Subject } from "./subjects.ts";
+
+export const CONNECTIONS = 16;
+const SMALL_BYTES = 10 * 1024;
+
+export interface Measured {
+  /** Operations a second. */
+  readonly rate: number;
+  /** Milliseconds. */
+  readonly p50: number;
+  readonly p99: number;
+  /** Microseconds of the server's processor time for one operation. */
+  readonly cpuUs: number;
+}
+
+/** One operation on one connection. */
+export type Operation = (to: Connection, i: number) => Promise<unknown>;
+
+/** So many seconds on so many connections, after a tenth of it to warm up. */
+export async function loop(
+  subject: Subject,
+  operation: Operation,
+  { seconds, connections = CONNECTIONS }: { readonly seconds: number; readonly connections?: number },
+): Promise<Measured> {
+  const open = await Promise.all(Array.from({ length: connections }, () => openConnection(subject.url)));
+  try {
+    await turn(open, operation, seconds / 10);
+    const before = await processorUs(subject.pid);
+    const from = performance.now();
+    const took = await turn(open, operation, seconds);
+    const spent = (performance.now() - from) / 1_000;
+    const cpu = (await processorUs(subject.pid)) - before;
+    took.sort((a, b) => a - b);
+    const at = (part: number): number =>
+      took[Math.min(took.length - 1, Math.floor(took.length * part))] ?? Number.NaN;
+    return { rate: took.length / spent, p50: at(0.5), p99: at(0.99), cpuUs: cpu / took.length };
+  } finally {
+    for (const connection of open) connection.close();
+  }
+}
+
+let count = 0;
+
+async function turn(open: readonly Connection[], operation: Operation, seconds: number): Promise<number[]> {
+  const until = performance.now() + seconds * 1_000;
+  const took: number[] = [];
+  await Promise.all(
+    open.map(async (connection) => {
+      do {
+        const from = performance.now();
+        await operation(connection, ++count);
+        took.push(performance.now() - from);
+      } while (performance.now() < until);
+    }),
+  );
+  return took;
+}
+
+export function createOnly(subject: Subject): Operation {
+  return (to, i) => subject.create(to, i);
+}
+
+/** Create, PUT and complete of bytes that nobody has sent before. */
+export function uploadSmall(subject: Subject): Operation {
+  return async (to, i) => {
+    const begun = await subject.create(to, i);
+    await subject.put(to, begun, randomBytes(SMALL_BYTES));
+    await subject.complete(to, begun);
+  };
+}
+
+/** The list's shapes at so many rows. */
+export function listShapes(rows: number): Readonly<Record<string, () => ListQuery>> {
+  const kind = (): string => KINDS[randomInt(KINDS.length)]!;
+  return {
+    "first page": () => ({ limit: 20 }),
+    "metadata, rare": () => ({ metadata: { patientId: `p${randomInt(1, rows / PER_PATIENT)}` } }),
+    "metadata, broad": () => ({ metadata: { kind: kind() } }),
+    "two fields": () => ({ metadata: { kind: kind(), ward: `w${randomInt(100)}` } }),
+    "name, rare": () => ({ search: String(randomInt(1, rows)).padStart(9, "0") }),
+    "name, broad": () => ({ search: kind() }),
+    "deep offset": () => ({ limit: 20, offset: Math.floor(rows * 0.9) }),
+  };
+}
+
+export function listing(subject: Subject, query: () => ListQuery): Operation {
+  return async (from) => {
+    const { data } = await subject.list(from, query());
+    if (data.length === 0) throw new Error("a list that should have rows is empty");
+  };
+}
+
+/** A walk by cursor that each connection goes on with, from the newest to the oldest and again. */
+export function cursorWalk(subject: Subject): Operation {
+  const places = new WeakMap<Connection, string>();
+  return async (from) => {
+    const cursor = places.get(from);
+    const { meta } = await subject.list(from, { limit: 100, ...(cursor === undefined ? {} : { cursor }) });
+    if (meta.nextCursor == null) places.delete(from);
+    else places.set(from, meta.nextCursor);
+  };
+}
