@@ -46,7 +46,10 @@ const host = { admit: async () => {}, corrupt: async () => {} };
 const STATUS: Readonly<Record<string, number>> = { permission_denied: 403, not_found: 404, too_large: 409 };
 
 if (mode === "serve") await serve();
-else await write().catch((error: unknown) => process.send!({ told: "failed", why: String(error) } satisfies Told));
+else
+  await write().catch((error: unknown) =>
+    process.send!({ told: "failed", why: String(error) } satisfies Told),
+  );
 
 async function serve(): Promise<void> {
   const server: Server = createServer({ requestTimeout: 0 }, (incoming, outgoing) => {
