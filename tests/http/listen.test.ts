@@ -401,11 +401,14 @@ describe("certificate files", () => {
     await write(good);
     const { kept, used, lines } = await keep();
     const other = await authority.issue();
-    await writeFile(files().key, other.key);
+    await writeFile(`${files().key}.new`, other.key);
+    await rename(`${files().key}.new`, files().key);
     await vi.waitFor(() => expect(lines.map(({ level }) => level)).toContain("error"), { timeout: 20_000 });
     expect(used).toEqual([]);
     expect(kept.expiresAt()).toBe(good.expiresAt);
-    await writeFile(files().cert, other.cert);
+    // In one step: half a file would be another bad pair.
+    await writeFile(`${files().cert}.new`, other.cert);
+    await rename(`${files().cert}.new`, files().cert);
     await vi.waitFor(() => expect(used.at(-1)?.cert).toBe(other.cert), { timeout: 20_000 });
     expect(lines.filter(({ level }) => level === "error")).toMatchObject([
       { message: "certificate not reloaded: the old one stays in use" },

@@ -39,7 +39,7 @@ export interface ListenOptions {
   readonly pair?: Pair;
   /** Whether answers over TLS tell browsers to insist on it. Default: they do not. */
   readonly hsts?: boolean;
-  /** Milliseconds for the TLS handshake, and for a request's head. Default 15 s. */
+  /** Milliseconds for a request's head. Default 15 s. */
   readonly headersTimeoutMs?: number;
 }
 
@@ -109,7 +109,7 @@ function createFor(
     };
   }
   const server: SecureServer = createSecureServer(
-    { ...options, ...contextOptions(pair), handshakeTimeout: headersTimeoutMs },
+    { ...options, ...contextOptions(pair), handshakeTimeout: HEADERS_TIMEOUT_MS },
     listener,
   );
   if (hsts) {
