@@ -9,6 +9,7 @@ import type { Coefficients, Requests } from "../bench/scaling/coefficients.ts";
 import type { Deployment, Load, Plan } from "../bench/scaling/model.ts";
 import { busiestShare, plan, total } from "../bench/scaling/model.ts";
 import { createWorld, seeded, type Process } from "../bench/scaling/events.ts";
+import { renewed } from "../bench/scaling/report.ts";
 import { simulate } from "../bench/scaling/simulation.ts";
 
 const positive = (max: number) => fc.double({ min: max / 1_000, max, noNaN: true });
@@ -295,5 +296,27 @@ describe("the simulation", () => {
     expect(full.finished).toBeLessThan(0.9);
     expect(full.complete.p99Ms).toBeGreaterThan(calm.complete.p99Ms);
     expect(Math.max(...Object.values(full.utilisation))).toBeGreaterThan(0.95);
+  });
+});
+
+describe("the document's tables", () => {
+  const block = (title: string, text: string): string => `<!-- bench: ${title} -->\n${text}\n<!-- end -->`;
+
+  test("are renewed where they stand, however often, and nothing else is touched", () => {
+    const text = fc.stringMatching(/^[a-z| $&\n]{0,30}$/);
+    fc.assert(
+      fc.property(text, text, text, text, text, (before, old, between, first, second) => {
+        const page = (a: string, b: string): string =>
+          [before, block("A", a), between, block("B b", b), before].join("\n");
+        const sections = [["B b", second] as const, ["A", first] as const];
+        const once = renewed(page(old, ""), sections);
+        expect(once).toBe(page(first, second));
+        expect(renewed(once, sections)).toBe(once);
+      }),
+    );
+  });
+
+  test("a title that nothing was measured for is an error", () => {
+    expect(() => renewed(block("Nonsense", ""), [["A", ""]])).toThrow("Nonsense");
   });
 });

@@ -4,7 +4,7 @@
  */
 
 import { mkdtemp, open, readdir, readFile, chown, rm, stat } from "node:fs/promises";
-import { arch, availableParallelism, cpus, tmpdir, totalmem } from "node:os";
+import { arch, availableParallelism, cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import { startPostgres } from "../../services/postgres.ts";
@@ -21,6 +21,8 @@ export interface Machine {
   readonly memoryGiB: number;
   readonly system: string;
   readonly node: string;
+  /** What else the processors had to do just before. */
+  readonly loadBefore: number;
 }
 
 export function machine(): Machine {
@@ -30,6 +32,7 @@ export function machine(): Machine {
     memoryGiB: Math.round(totalmem() / 1024 ** 3),
     system: `${process.platform} ${arch()}`,
     node: process.version,
+    loadBefore: Number(loadavg()[0]!.toFixed(1)),
   };
 }
 

@@ -1,6 +1,7 @@
 /**
- * `npm run bench:scaling [-- --quick] [-- --from FILE]`: measures this machine, or takes an earlier run's measurements,
- * plans and simulates the scenarios, prints the tables and writes everything to .cache/bench/scaling.json.
+ * `npm run bench:scaling [-- --quick] [-- --from FILE] [-- --write]`: measures this machine, or takes an earlier run's measurements,
+ * plans and simulates the scenarios, prints the tables and writes everything to .cache/bench/scaling.json;
+ * `--write` renews the tables in docs/scaling.md, too.
  */
 
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -8,10 +9,12 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { measure, type Measured } from "./measure.ts";
 import { plan } from "./model.ts";
-import { type Outcome, report } from "./report.ts";
+import { type Outcome, printed, renewed, sectionsOf } from "./report.ts";
 import { type Scenario, SCENARIOS } from "./scenarios.ts";
 import { simulate } from "./simulation.ts";
 
+/** What `--write` renews. */
+const DOCUMENT = join(import.meta.dirname, "../../../docs/scaling.md");
 const OUT = join(import.meta.dirname, "../../../.cache/bench/scaling.json");
 /** Shares of the load at which the model says that something is full. */
 const SHARES = [0.1, 0.5, 0.8, 0.95];
@@ -35,7 +38,11 @@ function outcomeOf(scenario: Scenario, { coefficients, bucketMs }: Measured, req
 }
 
 const { values } = parseArgs({
-  options: { quick: { type: "boolean", default: false }, from: { type: "string" } },
+  options: {
+    quick: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
+    from: { type: "string" },
+  },
 });
 const measured =
   values.from === undefined
@@ -46,4 +53,6 @@ const outcomes = SCENARIOS.map((scenario) => outcomeOf(scenario, measured, value
 await mkdir(dirname(OUT), { recursive: true });
 await writeFile(OUT, `${JSON.stringify({ ...measured, outcomes }, null, 1)}\n`);
 process.stderr.write(`${seconds()} s: done\n`);
-process.stdout.write(`${report(measured, outcomes)}\n`);
+const sections = sectionsOf(measured, outcomes);
+process.stdout.write(printed(sections));
+if (values.write) await writeFile(DOCUMENT, renewed(await readFile(DOCUMENT, "utf8"), sections));

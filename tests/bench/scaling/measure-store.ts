@@ -23,7 +23,7 @@ import type { StoreCost } from "./coefficients.ts";
 const CALLERS = 32;
 export const DOCKS = 64;
 /** Artifacts whose log is measured: a log that is never cut back slows its database down. */
-const WATCHED = 200;
+const WATCHED = 100;
 const POLL_MS = 50;
 const ORGANIZATION = "org_bench";
 export const PRINCIPAL: Principal = {

@@ -42,15 +42,15 @@ interface Sizes {
   readonly diskMiB: number;
 }
 const QUICK: Sizes = {
-  artifacts: 1_000,
-  counted: 20,
-  server: { artifacts: 200, large: 4, largeMiB: 16 },
+  artifacts: 400,
+  counted: 10,
+  server: { artifacts: 100, large: 2, largeMiB: 16 },
   diskMiB: 128,
 };
 const FULL: Sizes = {
-  artifacts: 20_000,
+  artifacts: 10_000,
   counted: 100,
-  server: { artifacts: 2_000, large: 16, largeMiB: 32 },
+  server: { artifacts: 600, large: 4, largeMiB: 32 },
   diskMiB: 1_024,
 };
 /** Answers of the bucket that are kept for the simulation. */
@@ -58,6 +58,7 @@ const TIMES_KEPT = 400;
 
 export async function measure(isQuick: boolean, say: (line: string) => void): Promise<Measured> {
   const sizes = isQuick ? QUICK : FULL;
+  const shape = machine();
   const folder = await mkdtemp(join(tmpdir(), "docyard-scaling-"));
   const closing: (() => Promise<void>)[] = [() => rm(folder, { recursive: true })];
   try {
@@ -99,7 +100,7 @@ export async function measure(isQuick: boolean, say: (line: string) => void): Pr
     );
     const details = { sqlite, postgres, fleet, single, replica };
     return {
-      machine: machine(),
+      machine: shape,
       at: new Date().toISOString(),
       command: `npm run bench:scaling${isQuick ? " -- --quick" : ""}`,
       coefficients: combine(details, { syncMs: sync, diskMiBPerSecond: disk, syncsPerArtifact }),
@@ -125,7 +126,7 @@ function combine(
   // The store was measured without a worker, whose changes are as those of a create: a row's, a number's, an event's.
   const more = fleet.locksPerArtifact - 2;
   const { rows, bytes, walBytes } = postgres;
-  const perChange = ["artifact", "dock_log", "event"].map((name) => [name, rows[name]! + more] as const);
+  const perChange = ["artifact", "dock_count", "event"].map((name) => [name, rows[name]! + more] as const);
   const perEvent = ["event", "event_pkey"].map((name) => [name, (bytes[name]! * (more + 2)) / 2] as const);
   return {
     ...disk,

@@ -34,16 +34,21 @@ function shown(cell: Cell): string {
 
 const percent = (share: number): string => `${shown(share * 100)} %`;
 
-export function report(
+/** A title and its Markdown. */
+export type Section = readonly [title: string, text: string];
+
+export function sectionsOf(
   { machine, at, command, coefficients: c, details }: Measured,
   outcomes: readonly Outcome[],
-): string {
+): Section[] {
   const { sqlite, postgres, fleet, single, replica } = details;
   const names = [
     ...new Set([...Object.keys(c.store.sqlite.bytes), ...Object.keys(c.store.postgres.bytes)]),
   ].sort();
   const phases = ["create", "upload", "complete", "list", "download"] as const;
-  const sections: [title: string, text: string][] = [
+  const from = `Measured at ${at} by \`${command}\`, on ${machine.processors} processors (${machine.model}), ${machine.memoryGiB} GiB, ${machine.system}, Node ${machine.node}, load average before ${machine.loadBefore}.`;
+  return [
+    ["Where and when", from],
     [
       "Rows written by one artifact",
       table(
@@ -52,10 +57,11 @@ export function report(
       ),
     ],
     [
-      `Bytes of one artifact (${shown(sqlite.artifacts)} artifacts of four metadata terms)`,
+      "Bytes of one artifact",
       table(
         ["table or index", "SQLite", "PostgreSQL"],
         [
+          ["(artifacts measured)", sqlite.artifacts, postgres.artifacts],
           ...names.map((name) => [name, ...both(c.store.sqlite.bytes[name], c.store.postgres.bytes[name])]),
           ["**all**", total(c.store.sqlite.bytes), total(c.store.postgres.bytes)],
         ],
@@ -85,7 +91,7 @@ export function report(
       ),
     ],
     [
-      "Processor time of a request, µs (10 KiB artifacts)",
+      "Processor time of a request, µs",
       table(
         ["", ...phases],
         [
@@ -110,10 +116,7 @@ export function report(
         ],
       ),
     ],
-    [
-      "Requests to the bucket of one artifact (besides the client's own PUT)",
-      table(["request", "times"], Object.entries(fleet.methods)),
-    ],
+    ["Requests to the bucket", table(["request", "times"], Object.entries(fleet.methods))],
     [
       "The rest",
       table(
@@ -165,7 +168,7 @@ export function report(
         ]),
       ),
     ],
-    ...outcomes.map(({ name, plan }): [string, string] => [
+    ...outcomes.map(({ name, plan }): Section => [
       `Resources: ${name}`,
       table(
         ["resource", "demand", "capacity", "", "used"],
@@ -201,8 +204,26 @@ export function report(
       ),
     ],
   ];
-  const from = `Measured at ${at} by \`${command}\`, on ${machine.processors} processors (${machine.model}), ${machine.memoryGiB} GiB, ${machine.system}, Node ${machine.node}.`;
-  return [from, ...sections.map(([title, text]) => `### ${title}\n\n${text}`)].join("\n\n");
+}
+
+export function printed(sections: readonly Section[]): string {
+  return sections.map(([title, text]) => `### ${title}\n\n${text}\n`).join("\n");
+}
+
+/**
+ * A document with its sections renewed: each stands between two comments, of which the first names it.
+ * @throws Error for a name that is none
+ */
+export function renewed(document: string, sections: readonly Section[]): string {
+  const texts = new Map(sections);
+  return document.replace(
+    /(<!-- bench: (.+?) -->\n)[^]*?(\n<!-- end -->)/g,
+    (_, before, title: string, after) => {
+      const text = texts.get(title);
+      if (text === undefined) throw new Error(`there is no section "${title}"`);
+      return `${before}${text}${after}`;
+    },
+  );
 }
 
 function both(a: number | undefined, b: number | undefined): Cell[] {
