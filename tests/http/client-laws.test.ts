@@ -13,7 +13,7 @@ import { openStudioHarness } from "./studio-harness.ts";
 import { sha256, someBytes } from "./target.ts";
 
 const FULL = process.env["DOCYARD_TEST_FULL"] === "1";
-const runs = (usual: number): { numRuns: number } => ({ numRuns: FULL ? usual * 20 : usual });
+const runs = (usual: number): { numRuns: number } => ({ numRuns: FULL ? usual * 10 : usual });
 
 let world: ClientWorld;
 beforeAll(async () => {

@@ -439,6 +439,8 @@ describe("download", () => {
     let first = true;
     const { client } = world.connect({
       timeoutMs: 20,
+      // A busy machine may be as slow as that by itself.
+      retry: { attempts: 1_000 },
       fetch: async (request) => {
         if (!BLOBS.test(new URL(request.url).pathname) || !first) return world.harness.app.fetch(request);
         first = false;
