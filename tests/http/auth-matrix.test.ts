@@ -1,6 +1,8 @@
 /** Who gets in where: every route of the machine face against every kind of caller, in the order of contract 24. */
 
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { documentOf, fullApp } from "./contract.ts";
 import type { Harness } from "./harness.ts";
 import { openHarness } from "./harness.ts";
 import type { ErrorJson, World } from "./target.ts";
@@ -159,6 +161,39 @@ describe.each(Object.entries(ROUTES))("%s", (_name, route) => {
         expect((await call(route, world.dockId, `${scheme} ${token}`)).status).toBe(route.inside);
       }
     }
+  });
+});
+
+/** Open to everyone, beside the token endpoint, which takes credentials of its own, and signed URLs. */
+const PUBLIC: readonly string[] = [
+  "/.well-known/jwks.json",
+  "/.well-known/oauth-authorization-server",
+  "/docs",
+  "/docs/reference.js",
+  "/metrics",
+  "/openapi.json",
+  "/v1/healthz",
+  "/v1/readyz",
+];
+
+describe("public routes", () => {
+  test.each(PUBLIC)("%s asks for no credential, and a bad one does no harm", async (path) => {
+    const open = await openHarness({ app: { docsAsset: async () => new Uint8Array(gzipSync("//")) } });
+    for (const authorization of [null, "Bearer garbage", `Bearer ${expired}`, "Basic !"]) {
+      const headers = authorization === null ? {} : { Authorization: authorization };
+      expect((await open.fetch(path, { headers })).status).toBe(200);
+    }
+    await open.close();
+  });
+
+  test("are these, and every other route asks who is there", async () => {
+    const { paths } = await documentOf(fullApp());
+    const asking = Object.entries(paths).flatMap(([path, operations]) =>
+      Object.values(operations).map(({ security }) => ({ path, isOpen: security.length === 0 })),
+    );
+    const open = new Set(asking.filter(({ isOpen }) => isOpen).map(({ path }) => path));
+    open.delete("/v1/blobs/{key}");
+    expect([...open].toSorted()).toEqual(PUBLIC);
   });
 });
 

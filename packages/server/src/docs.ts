@@ -26,7 +26,7 @@ const SCRIPT_CACHING = "public, max-age=31536000, immutable";
 
 /**
  * The page may load from here and from nowhere else, and send its trial requests here only. Styles are inline because
- * Scalar makes them so; scripts are not.
+ * Scalar makes them so; scripts are not. No frames: what is shown in one may be a page that somebody uploaded.
  */
 const PAGE_POLICY = [
   "default-src 'none'",

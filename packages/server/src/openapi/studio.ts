@@ -130,10 +130,13 @@ function exactlyOneOf(present: Readonly<Record<string, object>>): readonly objec
 }
 
 const S3 = "`s3://bucket/key`: of a presigned upload, or of a bucket that the API key has credentials for";
-const HTTP = "http or https, without credentials";
+const HTTP = "An absolute http or https URL without credentials";
 const LOCATION_BOUNDS = { maxLength: 8_192 } as const;
-const S3_BOUNDS = { ...LOCATION_BOUNDS, pattern: "^s3://[^/?#]+/." } as const;
-const URL_BOUNDS = { ...LOCATION_BOUNDS, pattern: "^[hH][tT][tT][pP][sS]?://[^/?#@]" } as const;
+const S3_BOUNDS = {
+  ...LOCATION_BOUNDS,
+  pattern: "^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[\\s\\S]+$",
+} as const;
+const URL_BOUNDS = { ...LOCATION_BOUNDS, pattern: "^[hH][tT][tT][pP][sS]?:" } as const;
 
 const fragment = request(
   "StudioFragment",
@@ -158,7 +161,7 @@ const createRequest = request(
   STUDIO_REQUESTS.create,
   {
     name: {
-      description: "Display name, without control characters",
+      description: "Display name, without control characters; at most 1000 UTF-16 units",
       minLength: 1,
       maxLength: 1_000,
       pattern:
