@@ -71,18 +71,29 @@ function watchedIo(): WatchedIo {
     });
 
   const io = Object.fromEntries(
-    (["copyFile", "link", "lstat", "mkdir", "open", "readdir", "readFile", "rename", "statfs", "unlink"] as const).map(
-      (name) => [
-        name,
-        (...args: unknown[]) => {
-          const paths = args.filter((arg) => typeof arg === "string" && arg.startsWith("/")).map(shown);
-          return watched(name, paths, async () => {
-            const result = await (nodeDiskIo[name] as (...args: unknown[]) => Promise<unknown>)(...args);
-            return name === "open" ? watchHandle(result as FileHandle, paths[0]!) : result;
-          });
-        },
-      ],
-    ),
+    (
+      [
+        "copyFile",
+        "link",
+        "lstat",
+        "mkdir",
+        "open",
+        "readdir",
+        "readFile",
+        "rename",
+        "statfs",
+        "unlink",
+      ] as const
+    ).map((name) => [
+      name,
+      (...args: unknown[]) => {
+        const paths = args.filter((arg) => typeof arg === "string" && arg.startsWith("/")).map(shown);
+        return watched(name, paths, async () => {
+          const result = await (nodeDiskIo[name] as (...args: unknown[]) => Promise<unknown>)(...args);
+          return name === "open" ? watchHandle(result as FileHandle, paths[0]!) : result;
+        });
+      },
+    ]),
   ) as unknown as DiskIo;
   return {
     io,
@@ -339,6 +350,16 @@ describe("durability is a matter of order", () => {
     await put(blobs, "folder/blob", bytesOfSize(MIB + 1));
     const calls = await trace(watched, () => blobs.delete("folder/blob"));
     expect(outOfOrder(calls, [/^unlink blob\.crc$/, /^unlink blob$/, /^sync folder$/])).toEqual([]);
+    await close();
+  });
+
+  test("delete of what may return syncs nothing", async () => {
+    const watched = watchedIo();
+    const { blobs, root, close } = await openDisk({ io: watched.io });
+    await put(blobs, "folder/blob", bytesOfSize(MIB + 1));
+    const calls = await trace(watched, () => blobs.delete("folder/blob", { mayReturn: true }));
+    expect(calls.filter(({ name }) => name.includes("sync"))).toEqual([]);
+    expect(await filesBelow(root)).toEqual([]);
     await close();
   });
 

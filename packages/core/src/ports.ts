@@ -289,8 +289,11 @@ export interface BlobStore {
     expected: { readonly size: number; readonly digest: string },
   ): Promise<boolean>;
 
-  /** Removes the bytes; a missing key is success. */
-  delete(key: string): Promise<void>;
+  /**
+   * Removes the bytes; a missing key is success. Durable once resolved, unless they `mayReturn` after a power cut: for
+   * bytes that a sweep would find again, which costs a disk one sync less.
+   */
+  delete(key: string, options?: { readonly mayReturn?: boolean }): Promise<void>;
 
   /**
    * Keys that start with `prefix` and come after `after`, in code unit order, at most `limit`. What a crash left of a

@@ -224,7 +224,11 @@ async function settle(context: Context, first: Artifact, dock: Dock, by: string)
       // A duplicate's own bytes are left to the sweep: deleting gigabytes has no place in a request.
       if (twin !== null) return { artifact: twin, isDuplicate: true };
       // What fails from here on costs space until the sweep, and must not cost the client its answer.
-      await Promise.all([dropCopiesBut(blobKey), blobs.delete(stagingKey)]).catch(() => {});
+      await Promise.all([
+        dropCopiesBut(blobKey),
+        // `sweepStaging` finds what comes back.
+        blobs.delete(stagingKey, { mayReturn: true }),
+      ]).catch(() => {});
       return { artifact: updated, isDuplicate: false };
     }
     const current = await artifacts.get({ id: artifact.id });

@@ -63,7 +63,8 @@ export interface BlobFiles {
   discard(staged: Staged): Promise<void>;
   /** Resolves when the names made and removed beside this key are durable. */
   sync(key: string): Promise<void>;
-  remove(key: string): Promise<void>;
+  /** Takes a blob and its sidecar away; without a sync they may be back after a power cut. */
+  remove(key: string, isUnsynced: boolean): Promise<void>;
   stat(key: string): Promise<(BlobInfo & { readonly file: Fingerprint }) | null>;
   /** The file of a key; null where there is none. The caller closes it. */
   open(key: string): Promise<OpenFile | null>;
@@ -287,7 +288,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
 
     sync: (key) => directories.sync(dirname(pathFor(key))),
 
-    async remove(key) {
+    async remove(key, isUnsynced) {
       const path = pathFor(key);
       await lock(key, async () => {
         digests.delete(path);
@@ -297,6 +298,8 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
           await unlessMissing(io.unlink(path).then(() => true)),
         ];
         if (!gone.includes(true)) return;
+        // Nor is the folder looked at: more is to come into one that bytes leave all the time.
+        if (isUnsynced) return;
         // Another delete may have found the directory empty and removed it.
         await unlessMissing(directories.sync(dirname(path)));
         await directories.prune(dirname(path));

@@ -185,7 +185,7 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
       }),
     digest: (key, stop) => run(() => digest(key, stop)),
     copy: (from, to, expected) => run(() => copy(from, to, expected)),
-    delete: (key) => run(() => files.remove(key)),
+    delete: (key, { mayReturn = false } = {}) => run(() => files.remove(key, mayReturn)),
     list: (prefix, page) => run(() => listFiles(io, root, prefix, page)),
     // Pure computing, a thousand times for one page of a list: nothing for `close` to wait for.
     async signPut(key, grant) {
