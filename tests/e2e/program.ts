@@ -72,6 +72,10 @@ export interface RunOptions {
   readonly nodeArgs?: readonly string[];
   /** Default: the executable of the workspace. */
   readonly bin?: string;
+  /** Runs this instead of Node and `bin`. */
+  readonly command?: readonly string[];
+  /** Not one variable but those in `env`. */
+  readonly bare?: boolean;
 }
 
 export interface Ran {
@@ -167,13 +171,14 @@ export async function startServer(args: readonly string[], options: RunOptions):
 
 /** Starts the executable without waiting for anything. */
 export function start(args: readonly string[], options: RunOptions): ChildProcess {
-  const { cwd, env = {}, nodeArgs = [], bin = BIN, ...identity } = options;
-  const child = spawn(process.execPath, [...nodeArgs, bin, ...args], {
+  const { cwd, env = {}, nodeArgs = [], bin = BIN, bare = false, command, ...identity } = options;
+  const [program = "", ...rest] = [...(command ?? [process.execPath, ...nodeArgs, bin]), ...args];
+  const child = spawn(program, rest, {
     cwd,
     stdio: ["ignore", "pipe", "pipe"],
     ...identity,
     // Settings of whoever runs the tests are none of ours.
-    env: { PATH: process.env["PATH"], HOME: cwd, ...env },
+    env: { ...(bare ? {} : { PATH: process.env["PATH"], HOME: cwd }), ...env },
   });
   running.add(child);
   child.once("exit", () => running.delete(child));

@@ -4,7 +4,7 @@
  */
 
 import type { IncomingMessage, Server } from "node:http";
-import { setFlagsFromString } from "node:v8";
+import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 /** Bytes of buffers, dead or alive, from which it is worth looking; eight uploads at once hold about that much. */
@@ -32,7 +32,8 @@ export function collectWhileReceiving(server: Server): void {
   let timer: NodeJS.Timeout | undefined;
 
   const look = (): void => {
-    if (process.memoryUsage().arrayBuffers < BUFFERS_MAX_BYTES) return;
+    // Not `process.memoryUsage`, which throws where there is no `/proc`.
+    if (getHeapStatistics().external_memory < BUFFERS_MAX_BYTES) return;
     collect ??= minorCollection();
     collect({ type: "minor" });
   };
