@@ -7,10 +7,11 @@ import { createServer } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { connect } from "node:net";
 import { join } from "node:path";
-import type { DiskBlobs, DiskBlobsOptions } from "@docyard/adapters/blob/disk";
+import type { DiskBlobsOptions } from "@docyard/adapters/blob/disk";
 import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import type { NotingHost } from "@docyard/adapters/conformance/blob-store";
 import { permissiveHost, redeemBy } from "@docyard/adapters/conformance/blob-store";
+import type { BlobService, BlobStore } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
 import { afterEach, describe, expect, test } from "vitest";
 import { bytesOfSize, chunksOf, digestOf, sha256 } from "./blob-bytes.ts";
@@ -25,8 +26,10 @@ const STATUS: Readonly<Record<string, number>> = {
   failed_precondition: 409,
 };
 
+type ServingBlobs = BlobStore & { readonly serve: Required<BlobService> };
+
 interface Served {
-  readonly blobs: DiskBlobs;
+  readonly blobs: ServingBlobs;
   readonly root: string;
   readonly server: Server;
   readonly port: number;
@@ -41,7 +44,7 @@ afterEach(async () => {
 });
 
 async function serve(
-  blobsAt: (baseUrl: () => string) => Promise<DiskBlobs>,
+  blobsAt: (baseUrl: () => string) => Promise<ServingBlobs>,
   host: NotingHost = permissiveHost(),
 ): Promise<Omit<Served, "root">> {
   let port = 0;
@@ -82,9 +85,9 @@ async function serveDisk(options: Partial<DiskBlobsOptions> = {}, host?: NotingH
 }
 
 const facts = { artifactId: "art_1", principalId: "mc_1", filename: "x.bin", contentType: "text/plain" };
-const putUrl = async (blobs: DiskBlobs, key: string, sizeMax = 64 * MIB): Promise<string> =>
+const putUrl = async (blobs: ServingBlobs, key: string, sizeMax = 64 * MIB): Promise<string> =>
   (await blobs.signPut(key, { expiresAt: Date.now() + 60_000, sizeMax, artifactId: "art_1" })).url;
-const getUrl = async (blobs: DiskBlobs, key: string, bytes: Uint8Array): Promise<string> =>
+const getUrl = async (blobs: ServingBlobs, key: string, bytes: Uint8Array): Promise<string> =>
   (
     await blobs.signGet(key, {
       expiresAt: Date.now() + 60_000,
@@ -93,7 +96,7 @@ const getUrl = async (blobs: DiskBlobs, key: string, bytes: Uint8Array): Promise
       ...facts,
     })
   ).url;
-const store = (blobs: DiskBlobs, key: string, bytes: Uint8Array) =>
+const store = (blobs: ServingBlobs, key: string, bytes: Uint8Array) =>
   blobs.put(key, chunksOf(bytes), { sizeMax: bytes.byteLength });
 
 /** Until something is so; fails by the test's own time limit. */
