@@ -5,7 +5,7 @@
 
 import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import { memoryStore } from "@docyard/adapters/store/memory";
-import type { Artifact, ArtifactChange, Store } from "@docyard/core";
+import type { Artifact, Store } from "@docyard/core";
 import { addUsage, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
@@ -71,7 +71,7 @@ async function apply(
     return store.load(one.rows.map((facts) => ({ kind: "artifact", artifact: artifactRow(facts) })));
   }
   const { version } = (await store.artifacts.get({ id: one.id })) ?? { version: 1 };
-  return store.artifacts.update(one.id, version, one.change as ArtifactChange, event);
+  return store.artifacts.update(one.id, version, one.change, event);
 }
 
 async function rowsOf(store: Store): Promise<Artifact[]> {

@@ -113,9 +113,9 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   };
 }
 
-/** An operator in process, with one organisation for all that it makes. */
-export function operatorOf(provisioning: Provisioning): Operator {
-  let organization: Promise<string> | undefined;
+/** An operator in process, with one organisation for all that it makes: this one, or one of its own. */
+export function operatorOf(provisioning: Provisioning, given?: string): Operator {
+  let organization = given === undefined ? undefined : Promise.resolve(given);
   const organizationId = (): Promise<string> =>
     (organization ??= provisioning.createOrganization("Test organisation").then(({ id }) => id));
   return {

@@ -10,7 +10,8 @@ import { fakeIngest, testSealer } from "../core/studio-parts.ts";
 import type { Harness, HarnessOptions } from "./harness.ts";
 import { openHarness } from "./harness.ts";
 import { openNodeHarness } from "./node-harness.ts";
-import type { MediaFile, MediaKind, StudioClient, StudioOperator, StudioTarget } from "./studio-target.ts";
+import { MEDIA } from "./studio-media.ts";
+import type { StudioClient, StudioOperator, StudioTarget } from "./studio-target.ts";
 import { openStudio, studioClient } from "./studio-target.ts";
 
 export interface StudioHarness extends Harness, StudioTarget {
@@ -101,17 +102,4 @@ export async function openStudioWorld(
 /** No limit of Studio requests. */
 export const UNLIMITED: NonNullable<HarnessOptions["settings"]> = {
   limits: { studio: { max: 0, windowMs: 1 }, studioDaily: { max: 0, windowMs: 1 } },
-};
-
-const file = (name: string, text: string, seconds: number | null): MediaFile => ({
-  name,
-  bytes: new TextEncoder().encode(text),
-  seconds,
-});
-
-const MEDIA: Readonly<Record<MediaKind, () => MediaFile>> = {
-  video: () => file("film.mp4", `video:138301:${randomUUID()}`, 138.301),
-  audio: () => file("voice.m4a", `audio:61500:${randomUUID()}`, 61.5),
-  script: () => file("film.srt", `1\n00:00:01,000 --> 00:00:02,000\n${randomUUID()}\n`, null),
-  "video in another format": () => file("odd.mp4", `video/odd:5000:${randomUUID()}`, 5),
 };

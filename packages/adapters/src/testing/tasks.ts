@@ -1,0 +1,79 @@
+/**
+ * Work under way in the test double, and whether it waits for virtual time: whoever turns the clock must let work go as
+ * far as it can first, and must not wait for what only the clock can wake.
+ */
+
+import { AsyncLocalStorage } from "node:async_hooks";
+
+/**
+ * Whether the clock waits for a task: for the server's own always; for a caller's request once the clock itself has
+ * woken it, since until then it is between the caller and the server; never where the caller still streams a body.
+ */
+export type TaskKind = "server" | "request" | "stream";
+
+export interface Tasks {
+  /** Starts work; its result is the caller's. */
+  run<T>(kind: TaskKind, work: () => Promise<T>): Promise<T>;
+  /** Waits, perhaps inside a task, until what `start` was given is called. Only the clock may call it. */
+  untilWoken(start: (wake: () => void) => void): Promise<void>;
+  /** Resolves when every task that the clock waits for has ended or waits for the clock. */
+  settled(): Promise<void>;
+}
+
+interface Task {
+  readonly kind: TaskKind;
+  isAwaited: boolean;
+  /** How many of its calls wait for the clock. */
+  waits: number;
+}
+
+export function createTasks(): Tasks {
+  const current = new AsyncLocalStorage<Task>();
+  const tasks = new Set<Task>();
+  const listeners = new Set<() => void>();
+  const isBusy = (): boolean => {
+    for (const { isAwaited, waits } of tasks) if (isAwaited && waits === 0) return true;
+    return false;
+  };
+  const tell = (): void => {
+    if (listeners.size > 0 && !isBusy()) for (const listener of listeners) listener();
+  };
+  return {
+    async run(kind, work) {
+      const task: Task = { kind, isAwaited: kind === "server", waits: 0 };
+      tasks.add(task);
+      try {
+        return await current.run(task, work);
+      } finally {
+        tasks.delete(task);
+        tell();
+      }
+    },
+    untilWoken(start) {
+      const task = current.getStore();
+      const { promise, resolve } = Promise.withResolvers<void>();
+      if (task !== undefined) task.waits++;
+      // Counted as busy at once, before any of its code runs: the clock must not go on in between.
+      start(() => {
+        if (task !== undefined) {
+          task.waits--;
+          task.isAwaited = task.kind !== "stream";
+        }
+        resolve();
+      });
+      tell();
+      return promise;
+    },
+    async settled() {
+      while (isBusy()) {
+        await new Promise<void>((resolve) => {
+          const listener = (): void => {
+            listeners.delete(listener);
+            resolve();
+          };
+          listeners.add(listener);
+        });
+      }
+    },
+  };
+}
