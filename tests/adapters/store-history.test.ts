@@ -14,7 +14,7 @@ test("the store in memory itself", async () => {
       const store = memoryStore();
       return { store, close: () => store.close() };
     },
-    IS_FULL ? 2_000 : 50,
+    IS_FULL ? 2_000 : 25,
   );
 });
 
@@ -24,10 +24,10 @@ test("sqlite in memory", async () => {
       const store = await sqliteStore({ file: ":memory:" });
       return { store, close: () => store.close() };
     },
-    IS_FULL ? 2_000 : 60,
+    IS_FULL ? 2_000 : 15,
   );
 }, 600_000);
 
 test("sqlite on a file", async () => {
-  await checkHistories(openSqliteFile, IS_FULL ? 500 : 8);
+  await checkHistories(openSqliteFile, IS_FULL ? 500 : 3);
 }, 600_000);

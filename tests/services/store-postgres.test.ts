@@ -103,7 +103,7 @@ testAccountStore("postgres", openEmpty);
 testStoreRecords("postgres", openEmpty);
 
 test("after any history it answers as the store in memory, and so does what is loaded from its dump", async () => {
-  await checkHistories(openEmpty, process.env["DOCYARD_TEST_FULL"] === "1" ? 200 : 6);
+  await checkHistories(openEmpty, process.env["DOCYARD_TEST_FULL"] === "1" ? 200 : 3);
 }, 600_000);
 
 describe("a dump", () => {

@@ -16,6 +16,8 @@ import type { Dialect, NameIndex } from "./sql.ts";
 
 /** A trigram index answers for three code points and more. */
 const TRIGRAM = 3;
+/** The number of the lock that loads take: next to the one of migrations. */
+const LOAD_LOCK = "28269970699940453";
 
 const db = new Kysely<Schema>({
   dialect: {
@@ -62,6 +64,7 @@ export const postgresDialect: Dialect = {
     clustered: "",
   },
   lock: sql`for update`,
+  loadAlone: { sql: `select pg_advisory_xact_lock(${LOAD_LOCK})`, parameters: [] },
   contains: (text, part) => sql<boolean>`strpos(${text}, ${part}) > 0`,
   beginning: (select, order, length) => sql`(${select} ${order} limit ${length})`,
   names: trigramIndex,

@@ -39,10 +39,18 @@ export function postgresSnapshots(options: PostgresStoreOptions): Snapshots {
       const client = await patiently(patienceMs, begun);
       let closing: Promise<void> | null = null;
       const snapshot: Snapshot = {
-        read(operation) {
-          if (closing !== null) return Promise.reject(new Error("the store is closed"));
-          // A connection that breaks takes its moment with it: nothing can be tried again.
-          return patiently(0, () => drive(operation(), (query) => execute(client, query)));
+        async read(operation) {
+          const requireOpen = (): void => {
+            if (closing !== null) throw new Error("the store is closed");
+          };
+          requireOpen();
+          try {
+            // A connection that breaks takes its moment with it: nothing can be tried again.
+            return await patiently(0, () => drive(operation(), (query) => execute(client, query)));
+          } catch (error) {
+            requireOpen();
+            throw error;
+          }
         },
         close() {
           open.delete(snapshot);

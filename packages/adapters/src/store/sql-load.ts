@@ -55,6 +55,7 @@ export function loadSql(dialect: Dialect): (records: readonly StoreRecord[]) => 
   }
 
   return function* (records) {
+    if (dialect.loadAlone !== undefined) yield dialect.loadAlone;
     const accounts: AccountRecord[] = [];
     const artifacts: Artifact[] = [];
     const events: ArtifactEvent[] = [];

@@ -159,6 +159,11 @@ export interface Dialect {
   readonly rereads?: boolean;
   /** Follows a select of rows that the transaction is about to change; empty where writers are alone anyway. */
   readonly lock: RawBuilder<unknown>;
+  /**
+   * Waits until no other process loads records. Two that add the same rows at once would else get in each other's way in
+   * all unique indexes, not only in the one that says what is there already. Absent where writers are alone anyway.
+   */
+  readonly loadAlone?: Query;
   /** True where `text` contains `part`, taken literally. */
   contains(text: RawBuilder<string>, part: string): RawBuilder<boolean>;
   /**
