@@ -203,7 +203,7 @@ function headerReader(handle: FileHandle): (at: number) => Promise<Buffer> {
 }
 
 /** A regular file's header. Names are ours: short and ASCII. */
-function tarHeader(name: string, size: number, mtime: number): Buffer {
+export function tarHeader(name: string, size: number, mtime: number): Buffer {
   const header = Buffer.alloc(BLOCK);
   header.write(name, 0, 100, "latin1");
   header.write(`${octal(FILE_MODE, 7)}\0${octal(0, 7)}\0${octal(0, 7)}\0`, 100, "latin1");

@@ -16,7 +16,7 @@ import { list } from "./print.ts";
 import { size, startProgress } from "./progress.ts";
 
 /** Milliseconds between two writes of the state file. */
-const SAVE_EVERY_MS = 5_000;
+const SAVE_EVERY_MS = 2_000;
 
 /** What the state file holds. */
 interface Saved {
@@ -113,7 +113,7 @@ function print(report: VerifyReport): string {
 // ---- flags -----------------------------------------------------------------------------------------------------
 
 /** `10%`, or about how many artifacts. */
-function shareOf(text: string | undefined, total: number): number {
+export function shareOf(text: string | undefined, total: number): number {
   if (text === undefined) return 1;
   const [, number, percent] = /^(\d{1,9}(?:\.\d{1,6})?)(%?)$/.exec(text) ?? [];
   const share = percent === "%" ? Number(number) / 100 : Number(number) / Math.max(1, total);
@@ -125,7 +125,7 @@ function shareOf(text: string | undefined, total: number): number {
 }
 
 /** Bytes a second. */
-function rateOf(text: string | undefined): number | null {
+export function rateOf(text: string | undefined): number | null {
   if (text === undefined) return null;
   const rate = parseSize(text);
   if (rate === null || rate < 1) throw new UsageError("--rate: write bytes a second such as 50MiB");

@@ -1,0 +1,58 @@
+/** How far work is, on a terminal and elsewhere: never on stdout, never more than asked for. */
+
+import { PassThrough } from "node:stream";
+import { expect, test } from "vitest";
+import { size, startProgress } from "../../packages/cli/src/progress.ts";
+
+/** A terminal that remembers what was drawn on it. */
+function terminal() {
+  const stream = new PassThrough();
+  const drawn: string[] = [];
+  stream.on("data", (part: Buffer) => drawn.push(part.toString()));
+  const nothing = (): boolean => true;
+  const cursor = { cursorTo: nothing, moveCursor: nothing, clearLine: nothing };
+  return {
+    stream: Object.assign(stream, { isTTY: true, columns: 120, ...cursor }),
+    text: () => drawn.join(""),
+  };
+}
+
+test("a terminal gets a bar for each stage", async () => {
+  const { stream, text } = terminal();
+  const progress = await startProgress({ noun: "artifacts", stream });
+  progress.tell("records", { done: 5, total: null, bytes: 0 });
+  progress.tell("blobs", { done: 1, total: 4, bytes: 1_024 });
+  progress.tell("blobs", { done: 4, total: 4, bytes: 5 * 1_024 ** 2 });
+  progress.stop();
+  expect(text()).toContain("records");
+  expect(text()).toMatch(/blobs .*█.* 100% 4\/4 artifacts 5.00 MiB/);
+});
+
+test("anything else gets a line now and then, and none when nothing has happened", async () => {
+  const stream = new PassThrough();
+  const lines: string[] = [];
+  const first = new Promise<void>((resolve) => {
+    stream.on("data", (part: Buffer) => {
+      lines.push(part.toString());
+      resolve();
+    });
+  });
+  const progress = await startProgress({ noun: "artifacts", stream, everyMs: 1 });
+  progress.tell("verify", { done: 1, total: 10, bytes: 2_048 });
+  await first;
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  progress.stop();
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toMatch(/^verify: 1 of 10 artifacts, 2.00 KiB/);
+});
+
+test.each([
+  [0, "0 B"],
+  [999, "999 B"],
+  [1_000, "0.977 KiB"],
+  [1_024, "1.00 KiB"],
+  [1_536_000, "1.46 MiB"],
+  [5 * 1_024 ** 4, "5.00 TiB"],
+])("%d bytes are %s", (bytes, text) => {
+  expect(size(bytes)).toBe(text);
+});
