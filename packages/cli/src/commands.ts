@@ -130,7 +130,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   retention: {
     describe: "Show what the docks' retention rules would delete now, or delete it; servers do so every hour",
     flags: { apply: { describe: "Delete, instead of showing" } },
-    options: ["blob", "queue"],
+    options: ["blob"],
     run: async (said, config) => (await import("./retention.ts")).retention(said, config),
   },
   "dock list": {

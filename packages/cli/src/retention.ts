@@ -7,11 +7,11 @@ import type { Answer, Said } from "./commands.ts";
 import type { Config } from "./config.ts";
 import { printSize } from "./measure.ts";
 import { list } from "./print.ts";
-import { defaultPublicUrl, wire } from "./wire.ts";
+import { wireOperator } from "./wire.ts";
 
 export async function retention(said: Said, config: Config): Promise<Answer> {
   const dryRun = !said.has("apply");
-  const parts = await wire(config, config.publicUrl ?? defaultPublicUrl(config, config.port));
+  const parts = await wireOperator(config);
   try {
     const { docks, ...all } = await parts.docyard.applyRetention({ dryRun });
     const rows = Object.entries(docks).map(([dock, found]) => ({ dock, ...found }));

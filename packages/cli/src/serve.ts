@@ -55,7 +55,7 @@ export async function serve(config: Config): Promise<void> {
   const url = config.publicUrl ?? defaultPublicUrl(config, listener.port);
   let parts: Parts;
   try {
-    parts = await wire(config, url);
+    parts = await wire(config, url, log);
   } catch (error) {
     await listener.stop(0);
     throw error;
@@ -112,7 +112,7 @@ export async function work(config: Config): Promise<void> {
   }
   if (config.readOnly) throw new UsageError("a worker with --read-only does nothing");
   const stopping = stopSignal(null);
-  const parts = await wire(config, config.publicUrl ?? defaultPublicUrl(config, config.port));
+  const parts = await wire(config, config.publicUrl ?? defaultPublicUrl(config, config.port), log);
   const background = startBackground(parts, config, log);
   log.info({ concurrency: config.workerConcurrency, version: VERSION }, "working");
   log.info({ signal: await stopping }, "stopping");

@@ -25,6 +25,7 @@ import { createDocyard, createProvisioning, DEFAULT_SETTINGS } from "@docyard/co
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf, keyFileSealer } from "./keyring.ts";
+import type { Logger } from "./log.ts";
 import { mediaWorkerStarter, sqliteAddon } from "./sea.ts";
 
 /** What a driver for bytes may need besides its own words. */
@@ -100,13 +101,18 @@ const BLOBS: Drivers<BlobContext, BlobStore> = {
   },
 };
 
+interface SignalContext {
+  /** Hears of a server that is away, now and then: requests go on without it, and nobody else would know. */
+  readonly onError: (error: Error) => void;
+}
+
 interface Signals {
   readonly queue: Queue;
   readonly limit: RateLimit;
 }
 
 /** What several replicas share through one server, they share altogether: the queue, and the counts of the limits. */
-const QUEUES: Drivers<undefined, Signals> = {
+const QUEUES: Drivers<SignalContext, Signals> = {
   memory: {
     form: "memory",
     open: async () => ({
@@ -118,9 +124,9 @@ const QUEUES: Drivers<undefined, Signals> = {
   rediss: { form: "rediss://…", open: openRedis },
 };
 
-async function openRedis(url: string): Promise<Signals> {
-  const queue = await (await import("@docyard/adapters/queue/redis")).redisQueue({ url });
-  return { queue, limit: await (await import("@docyard/adapters/limit/redis")).redisLimit({ url }) };
+async function openRedis(url: string, { onError }: SignalContext): Promise<Signals> {
+  const queue = await (await import("@docyard/adapters/queue/redis")).redisQueue({ url, onError });
+  return { queue, limit: await (await import("@docyard/adapters/limit/redis")).redisLimit({ url, onError }) };
 }
 
 /** What `--help` says may be chosen. */
@@ -184,7 +190,7 @@ function keeper(): Keeper {
 }
 
 /** Opens all drivers and hands them to core; what was opened is closed again when a later one fails. */
-export async function wire(config: Config, publicUrl: string): Promise<Parts> {
+export async function wire(config: Config, publicUrl: string, log: Pick<Logger, "warn">): Promise<Parts> {
   const { keep, close } = keeper();
   try {
     const store = keep(await openStore(config));
@@ -192,7 +198,9 @@ export async function wire(config: Config, publicUrl: string): Promise<Parts> {
     const secret = async (): Promise<Uint8Array> =>
       Buffer.from((await provisioning.serverKeys("url"))[0].secret, "base64url");
     const blobs = keep(await openBlobs(config, publicUrl, secret));
-    const { queue, limit } = await open("--queue", QUEUES, schemeOf(config.queue), config.queue, undefined);
+    const { queue, limit } = await open("--queue", QUEUES, schemeOf(config.queue), config.queue, {
+      onError: (error) => log.warn({ reason: reasonOf(error) }, "the queue's server does not answer"),
+    });
     keep(queue);
     keep(limit);
     const ingest = await openIngest(config, keep);
@@ -229,7 +237,7 @@ export async function wireOperator(config: Config): Promise<OperatorParts> {
     const store = keep(await openStore(config));
     const publicUrl = config.publicUrl ?? defaultPublicUrl(config, config.port);
     const blobs = keep(await openBlobs(config, publicUrl, async () => randomBytes(32)));
-    const { queue, limit } = await open("--queue", QUEUES, "memory", "memory", undefined);
+    const { queue, limit } = await open("--queue", QUEUES, "memory", "memory", { onError: () => {} });
     keep(queue);
     keep(limit);
     const ingest = await openIngest(config, keep);
