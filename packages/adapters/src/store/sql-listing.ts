@@ -160,10 +160,12 @@ export function listingsSql(dialect: Dialect): Listings {
         const counts = [...terms.values()]
           .map(({ term: { path, value }, rows }) => ({ listing, path, value, documents: rows.length }))
           .sort(compareTerms);
+        const postings: PostingTable[] = [];
         for (const { id: term, ...stored } of yield* countedEach(counts)) {
           const { rows } = terms.get(nameOf(stored))!;
-          yield* postedEach(rows.map(({ created_at, id, n }) => ({ term, created_at, id, n })));
+          postings.push(...rows.map(({ created_at, id, n }) => ({ term, created_at, id, n })));
         }
+        yield* postedEach(postings);
       }
     },
     *leave(row, metadata) {
