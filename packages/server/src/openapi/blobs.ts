@@ -84,7 +84,9 @@ const FORBIDDEN: readonly Fault[] = [
 ];
 const GONE: Fault = { code: "not_found", message: "This artifact has been deleted" };
 
-const BYTES = { "*/*": { schema: { type: "string", format: "binary" }, example: "the bytes" } };
+const BINARY = { schema: { type: "string", format: "binary" }, example: "the bytes" };
+/** As what the artifact is. */
+const BYTES = { "*/*": BINARY };
 const DESCRIBED: readonly HeaderName[] = ["ETag", "ContentDisposition"];
 
 export function blobOperations({ blobPath, settings }: Served): readonly Operation[] {
@@ -116,7 +118,7 @@ export function blobOperations({ blobPath, settings }: Served): readonly Operati
       parameters: UPLOAD,
       body: {
         description: `The bytes, at most ${settings.sizeMax}.`,
-        content: { "*/*": { schema: { type: "string", format: "binary" }, example: "the bytes" } },
+        content: { "application/octet-stream": BINARY },
       },
       answers: {
         200: { description: "Stored, not yet part of the dock.", headers: ["ETag"] },

@@ -148,8 +148,15 @@ export function routeOf(operation: Operation, words: FaultWords): RouteConfig {
   };
 }
 
+const WINDOWS: Readonly<Record<number, string>> = {
+  60_000: "a minute",
+  3_600_000: "an hour",
+  86_400_000: "a day",
+};
+
 function limitSentence({ max, windowMs, per }: RateLimited): string {
-  return `At most ${max} in ${windowMs / 1_000} seconds per ${per}; beyond that 429 with \`Retry-After\`.`;
+  const window = WINDOWS[windowMs] ?? `${windowMs / 1_000} seconds`;
+  return `At most ${max} in ${window} for one ${per}; beyond that 429 with \`Retry-After\`.`;
 }
 
 function answerOf({ description, headers = [], content }: Answer): RouteConfig["responses"][string] {

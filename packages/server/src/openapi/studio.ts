@@ -10,6 +10,7 @@ import { MEDIA_TYPES, STATUSES, STUDIO_REQUESTS } from "../studio-wire.ts";
 import { FILENAME_BOUNDS } from "./machine.ts";
 import type { Fault, FaultWords, Operation, Served } from "./operation.ts";
 import { bodyFaults, inPath, json, OUTAGES, query, WRITE_FAULTS } from "./operation.ts";
+import type { Words } from "./shape.ts";
 import { count, described, request, response, text, textOrNull, timestamp, url } from "./shape.ts";
 
 export const STUDIO_FAULTS: FaultWords = {
@@ -120,30 +121,40 @@ const list = response(
 );
 
 /** Exactly one of them is given; null is absent. */
-function exactlyOneOf(present: Readonly<Record<string, object>>): readonly object[] {
+function exactlyOneOf(present: Readonly<Record<string, Words>>): readonly object[] {
   return Object.keys(present).map((name) => ({
+    title: `by ${name}`,
     required: [name],
     properties: Object.fromEntries(
-      Object.entries(present).map(([other, schema]) => [other, other === name ? schema : { type: "null" }]),
+      Object.entries(present).map(([other, words]) => [other, other === name ? words : { type: "null" }]),
     ),
   }));
 }
 
-const S3 = "`s3://bucket/key`: of a presigned upload, or of a bucket that the API key has credentials for";
-const HTTP = "An absolute http or https URL without credentials";
-const LOCATION_BOUNDS = { maxLength: 8_192 } as const;
-const S3_BOUNDS = {
-  ...LOCATION_BOUNDS,
+const S3_PATH_WORDS: Words = {
+  description:
+    "`s3://bucket/key`: of a presigned upload, or of a bucket that the API key has credentials for",
+  maxLength: 8_192,
   pattern: "^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[\\s\\S]+$",
-} as const;
-const URL_BOUNDS = { ...LOCATION_BOUNDS, pattern: "^[hH][tT][tT][pP][sS]?:" } as const;
+};
+const URL_WORDS: Words = {
+  description: "An absolute http or https URL without credentials",
+  maxLength: 8_192,
+  pattern: "^[hH][tT][tT][pP][sS]?:",
+};
+const FRAGMENTS_WORDS: Words = {
+  description: "Parts that are joined in the order of their start times",
+  items: { $ref: "#/components/schemas/StudioFragment" },
+  minItems: 1,
+  maxItems: FRAGMENTS_MAX,
+};
 
 const fragment = request(
   "StudioFragment",
   STUDIO_REQUESTS.fragment,
   {
-    s3Path: { description: S3, ...S3_BOUNDS },
-    url: { description: HTTP, ...URL_BOUNDS },
+    s3Path: S3_PATH_WORDS,
+    url: URL_WORDS,
     startTime: {
       description: "Where it begins on the timeline of the result, in seconds",
       minimum: 0,
@@ -152,7 +163,10 @@ const fragment = request(
   },
   {
     description: "A part of the result: exactly one of `s3Path` and `url`.",
-    oneOf: exactlyOneOf({ s3Path: { type: "string" }, url: { type: "string" } }),
+    oneOf: exactlyOneOf({
+      s3Path: { type: "string", ...S3_PATH_WORDS },
+      url: { type: "string", ...URL_WORDS },
+    }),
   },
 );
 
@@ -168,22 +182,16 @@ const createRequest = request(
         "^[^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]*[^\\s\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff][^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]*$",
     },
     type: { description: "What kind of media it is; a script has no fragments" },
-    s3Path: { description: S3, ...S3_BOUNDS },
-    url: { description: HTTP, ...URL_BOUNDS },
-    fragments: {
-      description: "Parts that are joined in the order of their start times",
-      type: ["array", "null"],
-      items: { $ref: "#/components/schemas/StudioFragment" },
-      minItems: 1,
-      maxItems: FRAGMENTS_MAX,
-    },
+    s3Path: S3_PATH_WORDS,
+    url: URL_WORDS,
+    fragments: { ...FRAGMENTS_WORDS, type: ["array", "null"] },
   },
   {
     description: "What to fetch: exactly one of `s3Path`, `url` and `fragments`.",
     oneOf: exactlyOneOf({
-      s3Path: { type: "string" },
-      url: { type: "string" },
-      fragments: { type: "array" },
+      s3Path: { type: "string", ...S3_PATH_WORDS },
+      url: { type: "string", ...URL_WORDS },
+      fragments: { type: "array", ...FRAGMENTS_WORDS },
     }),
     if: { properties: { type: { const: "script" } }, required: ["type"] },
     // oxlint-disable-next-line unicorn/no-thenable -- a keyword of JSON Schema
