@@ -3,11 +3,13 @@
  * materials each, licence texts, the manual page, and SHA-256 sums of all of it. Fails when one that was asked for cannot be made.
  */
 
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { fileURLToPath } from "node:url";
+import { parseArgs, promisify } from "node:util";
 import { reasonOf } from "../src/failure.ts";
 import { VERSION } from "../src/version.ts";
 import { type Bundle, bundle, ROOT } from "./bundle.ts";
@@ -16,7 +18,10 @@ import { seal } from "./seal.ts";
 import { hostTarget, NODE_VERSION, type Target, TARGET_NAMES, type TargetName, targetOf } from "./targets.ts";
 
 const SUMS = "SHA256SUMS";
+const MANUAL = "docyard-server.1";
 const LICENSES = "docyard-server.LICENSES.txt";
+
+const execFileAsync = promisify(execFile);
 
 try {
   await main();
@@ -37,6 +42,8 @@ async function main(): Promise<void> {
   const packages = await packagesOf(parts);
   await write(join(out, LICENSES), await licenseTexts(parts, packages));
 
+  await write(join(out, MANUAL), await manual());
+
   for (const target of targets) {
     try {
       await make(target, parts, packages, out);
@@ -46,6 +53,13 @@ async function main(): Promise<void> {
     }
   }
   await writeSums(out);
+}
+
+/** As the program itself prints it. */
+async function manual(): Promise<string> {
+  const entry = fileURLToPath(new URL("entry.ts", import.meta.url));
+  const { stdout } = await execFileAsync(process.execPath, ["--conditions=docyard-src", entry, "man"]);
+  return stdout;
 }
 
 /** @throws Error for words that mean nothing. */

@@ -252,7 +252,7 @@ export function variableOf(name: OptionName): string {
 
 /** The config file itself is named by a flag or a variable, and by nothing else. */
 export const CONFIG_FLAG = "config";
-const CONFIG_VARIABLE = "DOCYARD_CONFIG";
+export const CONFIG_VARIABLE = "DOCYARD_CONFIG";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

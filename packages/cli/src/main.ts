@@ -25,6 +25,7 @@ import {
   stacksOf,
   UsageError,
 } from "./failure.ts";
+import type { Grammar } from "./manual.ts";
 import { VERSION } from "./version.ts";
 import { FORMS } from "./wire.ts";
 
@@ -45,9 +46,31 @@ const NOUNS: Readonly<Record<string, string>> = {
   secrets: "Secrets sealed in the database",
 };
 
+const SUMMARY = "Takes files from machines and hands them back, whole";
+
+/** Commands that take every option. */
+const SERVERS = {
+  serve: "Run the server",
+  worker: "Ingest in the background, without serving HTTP; any number beside servers on the same store",
+} as const;
+
+/** The same tables, for the manual page and for shells. */
+const GRAMMAR: Grammar = {
+  program: PROGRAM,
+  version: VERSION,
+  summary: SUMMARY,
+  commands: COMMANDS,
+  servers: SERVERS,
+  common: COMMON,
+  options: OPTION_NAMES,
+  forms: FORMS,
+};
+
 /** What was asked for: help or a version to print, or something to do. */
 type Request =
   | { readonly kind: "print"; readonly text: string }
+  | { readonly kind: "man" }
+  | { readonly kind: "completion"; readonly shell: string }
   | { readonly kind: "serve" | "worker"; readonly flags: Flags }
   | { readonly kind: "command"; readonly command: Command; readonly flags: Flags; readonly said: Said };
 
@@ -61,6 +84,12 @@ export async function main(argv: readonly string[]): Promise<void> {
     switch (request.kind) {
       case "print":
         process.stdout.write(`${request.text}\n`);
+        break;
+      case "man":
+        process.stdout.write((await import("./manual.ts")).manPage(GRAMMAR));
+        break;
+      case "completion":
+        process.stdout.write((await import("./completion.ts")).completion(request.shell, GRAMMAR));
         break;
       case "serve":
       case "worker": {
@@ -119,12 +148,10 @@ function grammar(onRequest: (request: Request) => void): Argv {
       "short-option-groups": false,
       "strip-aliased": true,
     })
-    .usage(
-      `$0 [serve] [options]\n\nTakes files from machines and hands them back, whole. Without a command it serves.`,
-    )
+    .usage(`$0 [serve] [options]\n\n${SUMMARY}. Without a command it serves.`)
     .command(
       ["serve", "$0"],
-      "Run the server",
+      SERVERS.serve,
       (serve) => serveGrammar(serve),
       (said) => {
         onRequest({ kind: "serve", flags: flagsOf(said) });
@@ -132,13 +159,25 @@ function grammar(onRequest: (request: Request) => void): Argv {
     );
   root.command(
     "worker",
-    "Ingest in the background, without serving HTTP; any number beside servers on the same store",
+    SERVERS.worker,
     (worker) => withOptions(worker, OPTION_NAMES),
     (said) => {
       onRequest({ kind: "worker", flags: flagsOf(said) });
     },
   );
   for (const group of groups()) addGroup(root, group, onRequest);
+  root.command(
+    "completion <shell>",
+    "Print what a shell needs to complete these words: bash, zsh, fish",
+    (one) => one.positional("shell", { type: "string", describe: "bash, zsh or fish" }),
+    (said) => {
+      onRequest({ kind: "completion", shell: String(said["shell"]) });
+    },
+  );
+  // For whoever packages it: others read it with `man`.
+  root.command("man", false, {}, () => {
+    onRequest({ kind: "man" });
+  });
   return root
     .epilogue(
       `Every option can also be a variable (--max-size: ${variableOf("maxSize")}) or a key of the config file ("max-size").\n` +
@@ -296,7 +335,12 @@ function explain(message: string, argv: readonly string[]): string {
 function explainUnknown(word: string, argv: readonly string[]): string {
   const isFlag = argv.some((one) => one.startsWith("-") && one.replace(/^-+/, "").startsWith(word));
   if (!isFlag) {
-    const commands = ["serve", ...new Set(Object.keys(COMMANDS).flatMap((words) => words.split(" ")))];
+    const commands = [
+      "serve",
+      "worker",
+      "completion",
+      ...new Set(Object.keys(COMMANDS).flatMap((words) => words.split(" "))),
+    ];
     return `unexpected word ${JSON.stringify(word)}${suggestion(word, commands)}`;
   }
   const options = [...OPTION_NAMES.map(flagOf), CONFIG_FLAG];
