@@ -259,7 +259,11 @@ describe(`in ${EMPTY_ROOT}, without one variable`, () => {
     try {
       const server = await startIn(place);
       await mainJob(server);
+      const ask = ["health", "--port", String(server.port), "--json"];
+      const how = { cwd: place.path, command: place.command, ...BARE };
+      expect(await run(ask, how)).toEqual({ code: 0, stdout: '{"status":"ready"}\n', stderr: "" });
       expect(await server.stop()).toEqual({ code: 0, signal: null });
+      expect(await run(ask, how)).toMatchObject({ code: 1, stdout: expect.stringContaining("ECONNREFUSED") });
       const data = join(place.path, "data");
       expect((await readdir(data)).sort()).toEqual(["blobs", "docyard.db"]);
       expect(await readdir(join(data, "blobs", ".tmp"))).toEqual([]);

@@ -288,6 +288,13 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (_, config) => (await import("./doctor.ts")).doctor(config),
   },
   ...OPERATOR_COMMANDS,
+  health: {
+    describe:
+      "Ask the server on --host and --port whether it is ready, for health checks; exit code 1: it is not",
+    flags: {},
+    options: ["host", "port", "tlsCert"],
+    run: async (_, config) => (await import("./health.ts")).health(config),
+  },
   migrate: {
     describe: "Bring the tables up to this version (every start does this as well)",
     flags: {},
