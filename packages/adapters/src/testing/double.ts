@@ -183,12 +183,24 @@ export async function testDouble<App extends FetchApp>(
   const handle = async (request: Request, bindings?: HostBindings, isStream = false): Promise<Response> => {
     const { app, life } = server;
     if (life.isOver) throw new Crashed("the server has crashed: call restart()");
-    const response = await tasks.run(isStream ? "stream" : "request", async () =>
-      app.fetch(request, bindings),
-    );
+    const response = await tasks.run(async () => app.fetch(request, bindings), !isStream);
     // Whatever the dying process said, nobody heard it.
     if (life.isOver) throw new Crashed("the server crashed while it handled this request");
     return response;
+  };
+
+  /**
+   * Where the app finds what a path, or a URL below the public one, names: at its root, as behind a proxy that takes the
+   * path of the public URL away.
+   */
+  const within = (to: string): string => {
+    const { origin } = new URL(publicUrl());
+    if (to.startsWith("/")) return origin + to;
+    const rest = to.slice(publicUrl().length);
+    if (!to.startsWith(publicUrl()) || !/^(?:$|[/?#])/.test(rest)) {
+      throw new TypeError(`the test double serves nothing but ${publicUrl()}`);
+    }
+    return origin + rest;
   };
 
   /** One at a time: two hands on one clock would each see the other's time. */
@@ -223,7 +235,7 @@ export async function testDouble<App extends FetchApp>(
   const issueToken = async (scopes: readonly string[] = []): Promise<string> => {
     const { clientId, clientSecret } = accounts.client;
     const response = await handle(
-      new Request(`${publicUrl()}/v1/oauth/token`, {
+      new Request(within("/v1/oauth/token"), {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({
@@ -273,13 +285,10 @@ export async function testDouble<App extends FetchApp>(
     sealer: ingest.sealer,
     faults,
     async fetch(to, init = {}) {
-      const url = to instanceof Request ? to.url : String(to);
-      const target = url.startsWith("/") ? publicUrl() + url : url;
-      if (!`${target}/`.startsWith(`${publicUrl()}/`) && !target.startsWith(`${publicUrl()}?`)) {
-        throw new TypeError(`the test double serves nothing but ${publicUrl()}`);
-      }
-      const request = to instanceof Request ? new Request(to, init) : new Request(target, withLength(init));
-      return handle(request, undefined, init.body instanceof ReadableStream);
+      const target = within(to instanceof Request ? to.url : String(to));
+      const request = to instanceof Request ? new Request(target, to) : new Request(target, withLength(init));
+      const isStream = init.body instanceof ReadableStream || (to instanceof Request && to.body !== null);
+      return handle(request, undefined, isStream);
     },
     handle: (request, bindings) => handle(request, bindings, request.body !== null),
     issueToken,

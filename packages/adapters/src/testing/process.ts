@@ -148,7 +148,7 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
   };
   const quietly = async (work: () => Promise<unknown>): Promise<void> => {
     try {
-      await tasks.run("server", work);
+      await tasks.run(work);
     } catch (error) {
       // As live: the row stays due and the next sweep finds it. The dead have nothing to say.
       if (!(error instanceof Crashed)) onError(error);

@@ -5,15 +5,13 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 
-/**
- * Whether the clock waits for a task: for the server's own always; for a caller's request once the clock itself has
- * woken it, since until then it is between the caller and the server; never where the caller still streams a body.
- */
-export type TaskKind = "server" | "request" | "stream";
-
 export interface Tasks {
-  /** Starts work; its result is the caller's. */
-  run<T>(kind: TaskKind, work: () => Promise<T>): Promise<T>;
+  /**
+   * Starts work; its result is the caller's.
+   * @param isAwaited whether the clock waits for it; not where the caller still streams a body, perhaps for as long as it
+   *   waits for the clock
+   */
+  run<T>(work: () => Promise<T>, isAwaited?: boolean): Promise<T>;
   /** Waits, perhaps inside a task, until what `start` was given is called. Only the clock may call it. */
   untilWoken(start: (wake: () => void) => void): Promise<void>;
   /** Resolves when every task that the clock waits for has ended or waits for the clock. */
@@ -21,8 +19,7 @@ export interface Tasks {
 }
 
 interface Task {
-  readonly kind: TaskKind;
-  isAwaited: boolean;
+  readonly isAwaited: boolean;
   /** How many of its calls wait for the clock. */
   waits: number;
 }
@@ -39,8 +36,8 @@ export function createTasks(): Tasks {
     if (listeners.size > 0 && !isBusy()) for (const listener of listeners) listener();
   };
   return {
-    async run(kind, work) {
-      const task: Task = { kind, isAwaited: kind === "server", waits: 0 };
+    async run(work, isAwaited = true) {
+      const task: Task = { isAwaited, waits: 0 };
       tasks.add(task);
       try {
         return await current.run(task, work);
@@ -55,10 +52,7 @@ export function createTasks(): Tasks {
       if (task !== undefined) task.waits++;
       // Counted as busy at once, before any of its code runs: the clock must not go on in between.
       start(() => {
-        if (task !== undefined) {
-          task.waits--;
-          task.isAwaited = task.kind !== "stream";
-        }
+        if (task !== undefined) task.waits--;
         resolve();
       });
       tell();
