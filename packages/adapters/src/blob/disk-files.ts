@@ -117,8 +117,14 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
   const name = async (path: string, { data, sidecar }: Staged): Promise<void> => {
     await directories.ensure(dirname(path));
     if (sidecar === null) {
-      // What lay here before may have been larger. Should only this succeed, the old blob gets a new sidecar when read.
-      await both(io.rename(data, path), unlessMissing(io.unlink(path + SIDECAR_SUFFIX)));
+      // What lay here before may have been larger, as far as this process knows; a sidecar that stays says whose it is,
+      // is listed should it ever be alone, and goes with the key. Should only the unlink succeed, the old blob gets a
+      // new one when it is read.
+      const hadSidecar = (digests.sizeOf(path) ?? 0) > CHUNK_BYTES;
+      await both(
+        io.rename(data, path),
+        hadSidecar ? unlessMissing(io.unlink(path + SIDECAR_SUFFIX)) : Promise.resolve(),
+      );
       return;
     }
     await io.rename(sidecar, path + SIDECAR_SUFFIX);
@@ -291,10 +297,11 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     async remove(key, isUnsynced) {
       const path = pathFor(key);
       await lock(key, async () => {
+        const hasNoSidecar = (digests.sizeOf(path) ?? Number.POSITIVE_INFINITY) <= CHUNK_BYTES;
         digests.delete(path);
         // The blob last: as long as `list` shows it, somebody will come and finish this.
         const gone = [
-          await unlessMissing(io.unlink(path + SIDECAR_SUFFIX).then(() => true)),
+          hasNoSidecar ? null : await unlessMissing(io.unlink(path + SIDECAR_SUFFIX).then(() => true)),
           await unlessMissing(io.unlink(path).then(() => true)),
         ];
         if (!gone.includes(true)) return;
@@ -340,6 +347,8 @@ function createDigestCache() {
       const entry = known.get(path);
       return entry !== undefined && entry.size === size && sameFile(entry.file, file) ? entry.digest : null;
     },
+    /** Bytes of the blob that this process last put or saw there; undefined where it has not, or has forgotten. */
+    sizeOf: (path: string): number | undefined => known.get(path)?.size,
     set(path: string, { size, digest, file }: Sidecar): void {
       known.delete(path);
       known.set(path, { size, digest, file });
