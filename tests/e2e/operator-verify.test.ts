@@ -147,7 +147,7 @@ describe("a damaged artifact", () => {
       const client = machineClient(server.url, made, DOCK);
       const large = flipped.find(({ size }) => size! > 1_000_000)!;
       for (const row of [large, flipped[1]!, flipped[2]!]) {
-        const { data } = await client.list({ search: row.filename, limit: "1000" });
+        const { data } = await client.list({ metadata: JSON.stringify(row.metadata) });
         const { downloadUrl } = data.find(({ id }) => id === row.id)!;
         const got = await download(downloadUrl).catch(() => null);
         expect(got === null || got.status >= 500).toBe(true);
@@ -157,7 +157,7 @@ describe("a damaged artifact", () => {
         await expect(stat(join(folder.path, "out.bin"))).rejects.toThrow("ENOENT");
       }
       const whole = rows.findIndex(({ id }) => !flipped.some((one) => one.id === id));
-      const { data } = await client.list({ search: rows[whole]!.filename, limit: "1000" });
+      const { data } = await client.list({ metadata: JSON.stringify(rows[whole]!.metadata) });
       const { downloadUrl } = data.find(({ id }) => id === rows[whole]!.id)!;
       expect(await download(downloadUrl)).toMatchObject({ status: 200, digest: sha256(contentOf(whole)) });
     } finally {

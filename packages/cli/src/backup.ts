@@ -149,7 +149,7 @@ function refuseCompressed(path: string): void {
 export async function watched<T>(
   work: (onProgress: (progress: ArchiveProgress) => void) => Promise<T>,
 ): Promise<T> {
-  const progress = await startProgress({ noun: "records" });
+  const progress = await startProgress({ noun: "rows" });
   try {
     return await work(({ stage, ...measure }) => progress.tell(stage, measure));
   } finally {
