@@ -4,7 +4,7 @@
  */
 
 import type { PortCall, TestDouble, TestDoubleOptions } from "@docyard/adapters/testing";
-import { Crashed, InjectedFault, testDouble } from "@docyard/adapters/testing";
+import { Crashed, InjectedFault, PORT_CALLS, testDouble } from "@docyard/adapters/testing";
 import { DocyardError } from "@docyard/core";
 import { createApp } from "@docyard/server";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -99,17 +99,29 @@ describe("a call that fails", () => {
 
   test("names of methods are checked by the compiler", () => {
     // @ts-expect-error there is no such port
-    double.faults.fail("blob.copy");
+    expect(() => double.faults.fail("blob.copy")).toThrow(TypeError);
     // @ts-expect-error there is no such method
-    double.faults.fail("blobs.move");
+    expect(() => double.faults.fail("blobs.move")).toThrow(TypeError);
     // @ts-expect-error a consumer is the server itself
-    double.faults.fail("queue.consume");
+    expect(() => double.faults.fail("queue.consume")).toThrow(TypeError);
     // @ts-expect-error only writes of bytes can be torn
-    double.faults.tear("artifacts.update", 1);
+    expect(() => double.faults.tear("artifacts.update", 1)).toThrow(TypeError);
     double.faults.fail("blobs.copy", { only: (from, to, { size }) => from < to && size > 0 });
     // @ts-expect-error an id is text
     double.faults.fail("artifacts.update", { only: (id) => id === 7 });
-    expect(double.faults.list()).toHaveLength(6);
+    expect(double.faults.list()).toHaveLength(2);
+  });
+
+  test("every method of the ports has a name, and most are come by above", () => {
+    const rest = [
+      "artifacts.usage",
+      "artifacts.walk",
+      "artifacts.events",
+      "accounts.insert",
+      "accounts.update",
+    ];
+    const others = ["blobs.digest", "blobs.space", "blobs.close"];
+    expect([...CALLS, ...rest, ...others].sort()).toEqual([...PORT_CALLS].sort());
   });
 
   test("is counted from the next one on; the rest pass", async () => {

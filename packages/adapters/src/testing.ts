@@ -8,7 +8,7 @@ export type { TimeSpan } from "./testing/clock.ts";
 export type { Snapshot, TestDouble, TestDoubleOptions } from "./testing/double.ts";
 export { testDouble } from "./testing/double.ts";
 export type { Fault, Faults, FaultyPorts, Moment, PortCall, Which } from "./testing/faults.ts";
-export { Crashed, InjectedFault } from "./testing/faults.ts";
+export { Crashed, InjectedFault, PORT_CALLS } from "./testing/faults.ts";
 export type { SeedArtifact } from "./testing/fill.ts";
 export { textBody, textMedia } from "./testing/media.ts";
 export type { AppParts, FetchApp, HostBindings } from "./testing/process.ts";

@@ -51,6 +51,8 @@ export interface Config {
   readonly ffmpeg: string;
   readonly verifyReads: VerifyReads;
   readonly drainTimeout: number;
+  /** Makes the server a test double, on memory alone; null: it is none. */
+  readonly seed: string | null;
   readonly logLevel: LogLevel;
   readonly json: boolean;
   readonly verbose: boolean;
@@ -228,6 +230,13 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
     default: "30s",
     parse: (text) => duration(text, 0, DRAIN_TIMEOUT_MAX_MS),
   },
+  seed: {
+    describe:
+      "Be a test double: ids and secrets follow from this word, and control routes turn the clock and break things. Only with --db memory --blob memory",
+    value: "WORD",
+    default: "",
+    parse: (text) => (text === "" ? null : shortWord(text)),
+  },
   logLevel: {
     describe: `Least important line to log: ${LOG_LEVELS.join(", ")}`,
     value: "LEVEL",
@@ -359,6 +368,11 @@ function firstSaid(said: readonly (readonly [string, string | undefined])[]): [s
 
 function nonEmpty(text: string): string {
   if (text.trim() === "") throw new Error("must not be empty");
+  return text;
+}
+
+function shortWord(text: string): string {
+  if (!/^[\w.-]{1,64}$/.test(text)) throw new Error("must be 1 to 64 letters, digits, _, . or -");
   return text;
 }
 

@@ -4,20 +4,28 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { createApp } from "@docyard/server";
+import { type AppOptions, createApp } from "@docyard/server";
 import { type Config, isRunByNpm, unknownVariables } from "./config.ts";
 import { UsageError } from "./failure.ts";
-import { firstRun } from "./documents.ts";
+import { firstRun, type FirstRunDocument } from "./documents.ts";
 import { banner, welcome } from "./first-run.ts";
 import { listen, type Fetch } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { holdYoungGeneration } from "./memory.ts";
 import { clientAddressBehind, type ForwardedRequest } from "./proxy.ts";
 import { referenceAsset } from "./reference.ts";
-import { keepPair, pairFilesOf, readPair } from "./tls.ts";
+import { keepPair, type KeptPair, pairFilesOf, readPair } from "./tls.ts";
 import { VERSION } from "./version.ts";
-import { defaultPublicUrl, isEveryAddress, type Parts, schemeOf, wire } from "./wire.ts";
-import { type Background, runInBackground } from "./worker.ts";
+import {
+  defaultPublicUrl,
+  isEveryAddress,
+  type Parts,
+  requireMemory,
+  schemeOf,
+  wire,
+  wireDouble,
+} from "./wire.ts";
+import { runInBackground } from "./worker.ts";
 
 /** What a terminal that closes sends, and what administrators send to have files read again. */
 const HANGUP = "SIGHUP";
@@ -41,6 +49,7 @@ const EXIT_INTERRUPTED = 130;
  * @throws UsageError or Failure when it cannot start.
  */
 export async function serve(config: Config): Promise<void> {
+  requireMemory(config);
   const log = createLog(config.logLevel, { isTerminal: process.stderr.isTTY });
   for (const warning of unknownVariables()) log.warn(warning);
   const files = pairFilesOf(config);
@@ -53,46 +62,41 @@ export async function serve(config: Config): Promise<void> {
   const tls = pair === null ? {} : { pair, hsts: ownsItsName(config.publicUrl) };
   const listener = await listen(config.host, config.port, app, { log, ...tls });
   const url = config.publicUrl ?? defaultPublicUrl(config, listener.port);
-  let parts: Parts;
+  const clientAddress = clientAddressBehind(config.trustedProxy);
+  const docsAsset = referenceAsset();
+  let kept: KeptPair | null = null;
+  const appOptions: HostOptions = {
+    log,
+    tokenTtlMs: config.tokenTtl,
+    ...(docsAsset === undefined ? {} : { docsAsset }),
+    clientAddress: ({ incoming }) => clientAddress(incoming as ForwardedRequest),
+    ...(files === null ? {} : { certificateExpiresAt: () => kept?.expiresAt() ?? Number.NaN }),
+  };
+  let running: Running;
   try {
-    parts = await wire(config, url, log);
+    running = await (config.seed === null ? openServer : openTestDouble)(config, url, appOptions, log);
   } catch (error) {
     await listener.stop(0);
     throw error;
   }
-  await hello(config, parts, { url, port: listener.port });
+  hello(config, running.first, { url, port: listener.port });
   if (config.publicUrl === null && isEveryAddress(config.host)) {
     log.warn({ url }, "signed URLs begin with an address that other machines cannot reach: set --public-url");
   }
-  const kept =
-    files === null || pair === null ? null : keepPair(files, pair, { use: listener.useCertificate, log });
-  if (kept !== null) reload = kept.reload;
-  const clientAddress = clientAddressBehind(config.trustedProxy);
-  const { docyard, blobs, provisioning, checks } = parts;
-  const docsAsset = referenceAsset();
-  const { fetch } = createApp({
-    docyard,
-    provisioning,
-    blobs,
-    version: VERSION,
-    publicUrl: () => url,
-    log,
-    tokenTtlMs: config.tokenTtl,
-    checks,
-    ...(docsAsset === undefined ? {} : { docsAsset }),
-    clientAddress: ({ incoming }) => clientAddress(incoming as ForwardedRequest),
-    ...(kept === null ? {} : { certificateExpiresAt: kept.expiresAt }),
-  });
-  setApp(fetch);
+  if (files !== null && pair !== null) {
+    kept = keepPair(files, pair, { use: listener.useCertificate, log });
+    reload = kept.reload;
+  }
+  setApp(running.fetch);
   holdYoungGeneration();
   log.info({ url, version: VERSION }, "ready");
 
-  const background = config.readOnly ? null : startBackground(parts, config, log);
+  const background = config.readOnly ? null : running.run();
   log.info({ signal: await stopping }, "stopping");
   const [cutOff] = await Promise.all([listener.stop(config.drainTimeout), background?.stop()]);
   kept?.close();
   if (cutOff > 0) log.warn({ connections: cutOff }, "cut off what was still under way");
-  await parts.close();
+  await running.close();
   log.info("stopped");
   // Not left to an empty event loop: a driver's forgotten timer must not keep a stopped server alive.
   process.exit(0);
@@ -103,6 +107,7 @@ export async function serve(config: Config): Promise<void> {
  * @throws UsageError or Failure when it cannot start.
  */
 export async function work(config: Config): Promise<void> {
+  requireMemory(config);
   const log = createLog(config.logLevel, { isTerminal: process.stderr.isTTY });
   for (const warning of unknownVariables()) log.warn(warning);
   if (config.workerConcurrency === 0)
@@ -122,19 +127,59 @@ export async function work(config: Config): Promise<void> {
   process.exit(0);
 }
 
-function startBackground({ docyard, queue }: Parts, config: Config, log: Logger): Background {
+function startBackground({ docyard }: Parts, config: Config, log: Logger): Background {
   const { workerConcurrency: concurrency, verbose } = config;
-  return runInBackground({ docyard, queue, concurrency, log, verbose });
+  return runInBackground({ docyard, concurrency, log, verbose });
+}
+
+/** A server, whatever it is made of. */
+interface Running {
+  readonly fetch: Fetch;
+  /** The credentials of the first start. */
+  readonly first: FirstRunDocument | null;
+  /** Begins the background work. */
+  run(): Background;
+  close(): Promise<void>;
+}
+
+/** What the app learns of its host. */
+type HostOptions = Pick<
+  AppOptions,
+  "log" | "tokenTtlMs" | "docsAsset" | "clientAddress" | "certificateExpiresAt"
+>;
+
+async function openServer(config: Config, url: string, options: HostOptions, log: Logger): Promise<Running> {
+  const parts = await wire(config, url, log);
+  const made = config.readOnly ? null : await parts.provisioning.firstRun();
+  const { docyard, blobs, provisioning, checks } = parts;
+  const host = { ...options, version: VERSION, publicUrl: () => url, checks };
+  return {
+    fetch: createApp({ docyard, provisioning, blobs, ...host }).fetch,
+    first: made === null ? null : firstRun(made),
+    run: () => startBackground(parts, config, log),
+    close: () => parts.close(),
+  };
+}
+
+async function openTestDouble(config: Config, url: string, app: HostOptions, log: Logger): Promise<Running> {
+  const parts = await wireDouble(config);
+  const { openDouble } = await import("./control.ts");
+  const double = await openDouble({ ...parts, seed: config.seed ?? "", url, app, log });
+  return {
+    ...double,
+    async close() {
+      await double.close();
+      await parts.close();
+    },
+  };
 }
 
 /** Says where it listens; the one who makes the first start is told the credentials, on stdout and nowhere else. */
-async function hello(
+function hello(
   config: Config,
-  parts: Parts,
+  first: FirstRunDocument | null,
   { url, port }: { readonly url: string; readonly port: number },
-): Promise<void> {
-  const made = config.readOnly ? null : await parts.provisioning.firstRun();
-  const first = made === null ? null : firstRun(made);
+): void {
   process.stdout.write(
     config.json
       ? `${JSON.stringify({ url, port, version: VERSION, firstRun: first })}\n`

@@ -222,6 +222,39 @@ function openBlobs(config: Config, publicUrl: string, secret: () => Promise<Uint
   return open("--blob", BLOBS, blobScheme(blob), blob, { publicUrl, verifyReads, secret });
 }
 
+/** All that a test double takes of a configuration: no store and no bytes are opened for it. */
+export interface DoubleParts {
+  readonly settings: SettingsInput;
+  readonly ingest: Omit<IngestPorts, "sealer">;
+  close(): Promise<void>;
+}
+
+export async function wireDouble(config: Config): Promise<DoubleParts> {
+  requireMemory(config);
+  const { keep, close } = keeper();
+  const { fetchUrl, s3, media } = await openIngest(config, keep);
+  return { settings: settingsOf(config), ingest: { fetchUrl, s3, media }, close };
+}
+
+/**
+ * `--seed` makes secrets that everyone can know, and control routes for everyone: nothing that lasts may come near.
+ * @throws UsageError
+ */
+export function requireMemory({
+  seed,
+  db,
+  blob,
+  queue,
+}: Pick<Config, "seed" | "db" | "blob" | "queue">): void {
+  if (seed === null) return;
+  const isMemory = [schemeOf(db), blobScheme(blob), schemeOf(queue)].every((scheme) => scheme === "memory");
+  if (!isMemory) {
+    throw new UsageError(
+      "--seed makes the server a test double, whose secrets are no secrets: it needs --db memory and --blob memory",
+    );
+  }
+}
+
 /** What an operator's command works with. */
 export interface OperatorParts extends Pick<Parts, "docyard" | "blobs" | "close"> {
   readonly store: Store;

@@ -83,7 +83,10 @@ export interface TestDouble<App extends FetchApp = FetchApp> extends DoubleAccou
    * @throws TypeError for a URL that is not the double's; `Crashed` when the server died of it, or is dead.
    */
   readonly fetch: (to: string | URL | Request, init?: RequestInit) => Promise<Response>;
-  /** The same for a host that has a socket: bindings are handed to the app. */
+  /**
+   * The same for a host that has a socket: bindings are handed to the app. `advance` waits for no such request, whose
+   * body comes and goes as its client likes.
+   */
   readonly handle: (request: Request, bindings?: HostBindings) => Promise<Response>;
   /** Another token of the client, through the endpoint and its limit. Scopes: default all. */
   issueToken(scopes?: readonly string[]): Promise<string>;
@@ -96,6 +99,8 @@ export interface TestDouble<App extends FetchApp = FetchApp> extends DoubleAccou
   advance(time: TimeSpan): Promise<void>;
   /** Does the background work that waits now, without letting time pass. */
   work(): Promise<void>;
+  /** Whether the server has died of a fault and was not restarted yet. */
+  readonly isCrashed: boolean;
   /** Starts the server anew on what is durable, after a crash or without one. Queue and rate limits begin empty. */
   restart(): Promise<void>;
   /** Adds completed artifacts to the dock: so many, or these. */
@@ -290,7 +295,7 @@ export async function testDouble<App extends FetchApp>(
       const isStream = init.body instanceof ReadableStream || (to instanceof Request && to.body !== null);
       return handle(request, undefined, isStream);
     },
-    handle: (request, bindings) => handle(request, bindings, request.body !== null),
+    handle: (request, bindings) => handle(request, bindings, true),
     issueToken,
     now,
     advance(time) {
@@ -298,6 +303,9 @@ export async function testDouble<App extends FetchApp>(
       return alone(() => advanceTo(now() + ms));
     },
     work: () => alone(settle),
+    get isCrashed() {
+      return server.life.isOver;
+    },
     restart: () =>
       alone(async () => {
         await server.end();

@@ -42,6 +42,48 @@ type MethodOf<P> = {
 /** A method of a port, such as `blobs.copy` or `artifacts.update`; `blobs.serve` is whatever a signed URL brings. */
 export type PortCall = { [P in PortName]: `${P}.${MethodOf<FaultyPorts[P]>}` }[PortName];
 
+/** The same, for callers whom no compiler checks: a method that is missing here, or not there, does not compile. */
+const METHODS: { readonly [P in PortName]: Readonly<Record<MethodOf<FaultyPorts[P]>, true>> } = {
+  artifacts: {
+    insert: true,
+    get: true,
+    update: true,
+    find: true,
+    findByDigest: true,
+    isBlobInUse: true,
+    usage: true,
+    walk: true,
+    due: true,
+    events: true,
+  },
+  accounts: { insert: true, find: true, list: true, update: true },
+  blobs: {
+    put: true,
+    get: true,
+    stat: true,
+    digest: true,
+    copy: true,
+    delete: true,
+    list: true,
+    signPut: true,
+    signGet: true,
+    serve: true,
+    space: true,
+    ready: true,
+    close: true,
+  },
+  queue: { push: true, ready: true },
+  limit: { take: true },
+  fetchUrl: { open: true },
+  s3: { open: true },
+  media: { contentType: true, probe: true, join: true },
+};
+
+/** Every method that can be told to fail. */
+export const PORT_CALLS: readonly PortCall[] = Object.entries(METHODS).flatMap(([port, methods]) =>
+  Object.keys(methods).map((method) => `${port}.${method}` as PortCall),
+);
+
 type ArgumentsOf<C extends PortCall> = C extends `${infer P extends PortName}.${infer M}`
   ? M extends keyof FaultyPorts[P]
     ? NonNullable<FaultyPorts[P][M]> extends (...args: infer A) => unknown
@@ -150,6 +192,7 @@ export function createFaults(options: {
     which: Which<never>,
     what: Partial<Pick<Rule, "when" | "act" | "bytes">>,
   ): Fault => {
+    if (!PORT_CALLS.includes(call)) throw new TypeError(`there is no ${JSON.stringify(call)} to fail`);
     const { nth = 1, times = 1 } = which;
     for (const [name, count] of Object.entries({ nth, times })) {
       if (!(count >= 1 && (Number.isSafeInteger(count) || count === Number.POSITIVE_INFINITY))) {
@@ -227,6 +270,8 @@ export function createFaults(options: {
         act: () => true,
       }),
     tear(call, bytes, which = {}) {
+      const writes: readonly string[] = ["blobs.put", "blobs.copy", "blobs.serve"];
+      if (!writes.includes(call)) throw new TypeError(`only ${writes.join(", ")} can be torn`);
       if (!(Number.isSafeInteger(bytes) && bytes >= 0)) throw new TypeError("bytes is a whole number from 0");
       return add(call, "tear", which, { bytes });
     },
