@@ -8,14 +8,17 @@ import { once } from "node:events";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { compile } from "./script.ts";
 
 /** V8's seeds are random otherwise, and shape what it writes; the code is taken by processes with any seed. */
 const SEED = "--random-seed=1";
-/** Runs that must agree; one in ten comes out otherwise on a busy machine, in bytes of memory that nothing reads. */
+/** Runs that must agree; on a busy machine one now and then compiles two functions in another order. */
 const AGREEING = 3;
 const RUNS_MAX = 12;
 const RUN_TIMEOUT_MS = 60_000;
+/** Milliseconds between one thing that the program is asked to do and the next, so that each finds it at rest. */
+const REST_MS = 300;
 
 export interface Files {
   /** The bundled warm.ts: what Node does to run TypeScript would leave its traces in the memory that V8 writes down. */
@@ -49,13 +52,16 @@ async function runOnce({ warm, program, addon, mediaWorker }: Files, folder: str
     killSignal: "SIGKILL",
     stdio: ["pipe", "pipe", "inherit"],
     // Nothing of whoever builds shapes what is compiled.
-    env: { TMPDIR: folder },
+    // One thread, so that files are opened in one order.
+    env: { TMPDIR: folder, UV_THREADPOOL_SIZE: "1" },
   });
   const ended = once(server, "exit") as Promise<[number | null]>;
   try {
     for await (const line of createInterface({ input: server.stdout })) {
       const { url } = JSON.parse(line) as { url: string };
+      await sleep(REST_MS);
       const { status } = await fetch(`${url}/v1/healthz`, { headers: { connection: "close" } });
+      await sleep(REST_MS);
       if (status !== 200) throw new Error(`the program was started once, and answered ${status}`);
       break;
     }
