@@ -25,7 +25,7 @@ import {
   wire,
   wireDouble,
 } from "./wire.ts";
-import { runInBackground } from "./worker.ts";
+import { type Background, runInBackground } from "./worker.ts";
 
 /** What a terminal that closes sends, and what administrators send to have files read again. */
 const HANGUP = "SIGHUP";

@@ -1,92 +1,49 @@
 /**
- * Background work of one process: answers the queue's rings, sweeps what is due, and now and then looks for staged
- * bytes that nobody wants any more and for what is too old. What the work is, is core's.
+ * The words in which the server's log tells of background work, and how loud each is. The work itself is core's.
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Docyard, Queue } from "@docyard/core";
+import type { Background, BackgroundReport, Docyard } from "@docyard/core";
 import { reasonOf, stacksOf } from "./failure.ts";
 import type { Logger } from "./log.ts";
 
-/** Milliseconds between two sweeps: how late work may be whose ring was lost, and no more often than that. */
-const SWEEP_INTERVAL_MS = 30_000;
-/** Milliseconds between two looks at everything that is staged or too old. */
-const CHORES_INTERVAL_MS = 3_600_000;
+export type { Background } from "@docyard/core";
 
-export interface BackgroundOptions {
+export interface LoggedBackgroundOptions {
   readonly docyard: Docyard;
-  readonly queue: Queue;
   /** How many artifacts this process ingests at once; 0: none, it only rings for others. */
   readonly concurrency: number;
   readonly log: Logger;
   readonly verbose: boolean;
 }
 
-export interface Background {
-  /** Gives back what is being ingested, finishes what is being swept, and resolves. */
-  stop(): Promise<void>;
+export function runInBackground(options: LoggedBackgroundOptions): Background {
+  const { docyard, concurrency, log, verbose } = options;
+  return docyard.runInBackground({ concurrency, onReport: (report) => write(log, report, verbose) });
 }
 
-export function runInBackground(options: BackgroundOptions): Background {
-  const stopping = new AbortController();
-  const { signal } = stopping;
-  const work = [sweepNowAndThen(options, signal)];
-  if (options.concurrency > 0) work.push(answerRings(options, signal));
-  return {
-    async stop() {
-      stopping.abort();
-      await Promise.all(work);
-    },
-  };
-}
-
-async function answerRings(
-  { docyard, queue, concurrency, log, verbose }: BackgroundOptions,
-  signal: AbortSignal,
-): Promise<void> {
-  const handle = async (artifactId: string): Promise<void> => {
-    try {
-      const outcome = await docyard.ingest(artifactId, {
-        signal,
-        onError: (error) => log.warn({ artifactId, ...why(error, verbose) }, "attempt failed"),
-      });
-      if (outcome !== "idle") log.info({ artifactId, outcome }, "ingested");
-    } catch (error) {
-      // The row stays due, and the sweep rings again.
-      log.error({ artifactId, ...why(error, verbose) }, "ingest failed");
-    }
-  };
-  try {
-    await queue.consume(handle, { concurrency, signal });
-  } catch (error) {
-    log.error(why(error, verbose), "the queue cannot be read");
-  }
-}
-
-/** Sweeps at once and then again and again, never twice at a time. */
-async function sweepNowAndThen(
-  { docyard, log, verbose }: BackgroundOptions,
-  signal: AbortSignal,
-): Promise<void> {
-  let lastChores = Number.NEGATIVE_INFINITY;
-  while (!signal.aborted) {
-    try {
-      const { handled, failures } = await docyard.sweep({ signal });
-      if (handled > 0) log.info({ handled }, "swept");
-      for (const { artifactId, error } of failures) {
-        log.error({ artifactId, ...why(error, verbose) }, "sweep failed for an artifact");
-      }
-      if (performance.now() - lastChores >= CHORES_INTERVAL_MS) {
-        lastChores = performance.now();
-        const removed = await docyard.sweepStaging({ signal });
-        if (removed > 0) log.info({ removed }, "removed staged bytes that nobody wants");
-        const { artifacts } = await docyard.applyRetention({ dryRun: false, signal });
-        if (artifacts > 0) log.info({ artifacts }, "deleted what the retention rules say is too old");
-      }
-    } catch (error) {
-      log.error(why(error, verbose), "sweep failed");
-    }
-    await sleep(SWEEP_INTERVAL_MS, undefined, { signal }).catch(() => {});
+function write(log: Logger, report: BackgroundReport, verbose: boolean): void {
+  switch (report.kind) {
+    case "ingested":
+      return log.info({ artifactId: report.artifactId, outcome: report.outcome }, "ingested");
+    case "attempt_failed":
+      return log.warn({ artifactId: report.artifactId, ...why(report.error, verbose) }, "attempt failed");
+    case "ingest_failed":
+      return log.error({ artifactId: report.artifactId, ...why(report.error, verbose) }, "ingest failed");
+    case "queue_failed":
+      return log.error(why(report.error, verbose), "the queue cannot be read");
+    case "swept":
+      return log.info({ handled: report.handled }, "swept");
+    case "artifact_sweep_failed":
+      return log.error(
+        { artifactId: report.artifactId, ...why(report.error, verbose) },
+        "sweep failed for an artifact",
+      );
+    case "sweep_failed":
+      return log.error(why(report.error, verbose), "sweep failed");
+    case "staging_swept":
+      return log.info({ removed: report.removed }, "removed staged bytes that nobody wants");
+    case "retired":
+      return log.info({ artifacts: report.artifacts }, "deleted what the retention rules say is too old");
   }
 }
 

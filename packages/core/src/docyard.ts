@@ -15,6 +15,8 @@ import {
   SCOPES,
 } from "./access.ts";
 import { isId } from "./artifact.ts";
+import type { Background, BackgroundOptions } from "./background.ts";
+import { INGEST_CONCURRENCY, runInBackground } from "./background.ts";
 import type { Listed, ListInput } from "./catalog.ts";
 import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
 import type { Context, Settings, SettingsInput } from "./context.ts";
@@ -39,12 +41,17 @@ import type { SweepOptions, SweepReport } from "./upkeep.ts";
 import { sweep, sweepStaging } from "./upkeep.ts";
 
 export interface DocyardOptions {
+  /** Rows and events; whoever opened it closes it, as with all ports. */
   readonly store: Store;
+  /** Bytes. */
   readonly blobs: BlobStore;
+  /** Tells workers that there is something to do. */
   readonly queue: Queue;
+  /** Counts what the settings limit. */
   readonly limit: RateLimit;
-  /** Needed to fetch Studio's sources and to read media; without it `ingest` cannot be called. */
+  /** Needed to fetch Studio's sources and to read media. Default: none, and `ingest` cannot be called. */
   readonly ingest?: IngestPorts;
+  /** Sizes, times and limits. Default `DEFAULT_SETTINGS`, for each that is left out. */
   readonly settings?: SettingsInput;
   /** Milliseconds since 1970 UTC. Default `Date.now`. */
   readonly now?: () => number;
@@ -134,11 +141,17 @@ export interface Docyard {
   collectGarbage(options?: GarbageOptions): Promise<GarbageReport>;
   /** Counts, and unless it is a dry run deletes, what the docks' retention rules say is too old. Once an hour is plenty. */
   applyRetention(options?: RetentionOptions): Promise<RetentionReport>;
+  /**
+   * Does all of that from now on, and answers the queue's rings, until it is stopped: what a server does besides
+   * answering requests. One process at least must; all of them may.
+   * @throws TypeError for intervals that are none, and for a concurrency where there are no ingest ports.
+   */
+  runInBackground(options?: BackgroundOptions): Background;
   /** Resolves when store, blobs and queue can work; rejects with the first reason why not. */
   ready(): Promise<void>;
 }
 
-/** Wires the use cases to their ports. Nothing runs by itself: a host calls `sweep` now and then. */
+/** Wires the use cases to their ports. Nothing runs by itself: a host calls `runInBackground`. */
 export function createDocyard(options: DocyardOptions): Docyard {
   const { store, blobs, queue, limit, now = Date.now } = options;
   const { artifacts, accounts } = store;
@@ -153,7 +166,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     now,
   };
 
-  return {
+  const docyard: Docyard = {
     settings: context.settings,
 
     async authenticate({ clientId, clientSecret, scopes }) {
@@ -244,10 +257,18 @@ export function createDocyard(options: DocyardOptions): Docyard {
     collectGarbage: (garbageOptions) => collectGarbage(context, garbageOptions),
     applyRetention: (retentionOptions) => applyRetention(context, retentionOptions),
 
+    runInBackground(backgroundOptions = {}) {
+      const canIngest = options.ingest !== undefined;
+      const { concurrency = canIngest ? INGEST_CONCURRENCY : 0 } = backgroundOptions;
+      if (concurrency > 0 && !canIngest) throw new TypeError("createDocyard was given no ingest ports");
+      return runInBackground(docyard, queue, { ...backgroundOptions, concurrency });
+    },
+
     async ready() {
       await Promise.all([store.ready(), blobs.ready(), queue.ready()]);
     },
   };
+  return docyard;
 }
 
 /** See `BlobHost.admit`: what a signature alone cannot know. */
