@@ -32,6 +32,8 @@ const LOAD = IS_FULL
   : { perSecond: 100, before: 60, after: 40 };
 const KILLS = IS_FULL ? 20 : 2;
 const TIMEOUT_MS = IS_FULL ? 1_800_000 : 180_000;
+/** On a busy machine uploads get slower, not more. */
+const UNDER_WAY_MAX = 32;
 /** How many artifacts the kills fall among. */
 const COUNT = IS_FULL ? 20_000 : 400;
 
@@ -86,20 +88,32 @@ async function uploading(client: MachineClient, url: string): Promise<Load> {
     if (status !== 200 && status !== 204) throw new Error(`DELETE answered ${status}`);
   };
   const run = async (): Promise<void> => {
-    const under: Promise<void>[] = [];
+    const under = new Set<Promise<void>>();
+    let failure: unknown = null;
     for (let n = 0; !state.isStopped; n++) {
-      under.push(one(n));
-      under.at(-1)!.catch(() => (state.isStopped = true));
+      const upload: Promise<void> = one(n)
+        .catch((error: unknown) => {
+          failure = error;
+          state.isStopped = true;
+        })
+        .finally(() => under.delete(upload));
+      under.add(upload);
       await sleep(Math.max(0, begun + ((n + 1) * 1_000) / LOAD.perSecond - performance.now()));
+      while (under.size >= UNDER_WAY_MAX) await Promise.race(under);
     }
     await Promise.all(under);
+    if (failure !== null) throw failure;
   };
   const running = run();
   running.catch(() => {});
   return {
     async more(count) {
       const wanted = state.done + count;
-      while (state.done < wanted && !state.isStopped) await sleep(10);
+      while (state.done < wanted) {
+        await sleep(10);
+        // One was refused: it says why.
+        if (state.isStopped) await running;
+      }
     },
     async stop() {
       state.isStopped = true;
