@@ -69,7 +69,9 @@ export async function serve(config: Config): Promise<void> {
     log,
     tokenTtlMs: config.tokenTtl,
     ...(docsAsset === undefined ? {} : { docsAsset }),
-    clientAddress: ({ incoming }) => clientAddress(incoming as ForwardedRequest),
+    // A test double sends itself a request that comes from nowhere.
+    clientAddress: ({ incoming }) =>
+      incoming === undefined ? null : clientAddress(incoming as ForwardedRequest),
     ...(files === null ? {} : { certificateExpiresAt: () => kept?.expiresAt() ?? Number.NaN }),
   };
   let running: Running;
