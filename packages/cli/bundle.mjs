@@ -66,7 +66,7 @@ await build({
     js: 'import { createRequire as createRequireHere } from "node:module"; const require = createRequireHere(import.meta.url);',
   },
 });
-await writeFile(`${outdir}/reference.js.gz`, await packedReference());
+await writeFile(`${outdir}/reference.js.gz`, (await packedReference()).bytes);
 // Whole or not at all: a launcher must not find half of it.
 await rm(finished, { recursive: true, force: true });
 await rename(outdir, finished);

@@ -4,12 +4,13 @@
  */
 
 import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { constants, gzip } from "node:zlib";
 
-/** The same bytes each time. @returns {Promise<Uint8Array>} */
+/** The same bytes each time, and the file that they come from. @returns {Promise<{ bytes: Uint8Array, file: string }>} */
 export async function packedReference() {
-  const entry = import.meta.resolve("@scalar/api-reference");
-  const script = await readFile(new URL("browser/standalone.js", entry));
-  return promisify(gzip)(script, { level: constants.Z_BEST_COMPRESSION });
+  const file = new URL("browser/standalone.js", import.meta.resolve("@scalar/api-reference"));
+  const bytes = await promisify(gzip)(await readFile(file), { level: constants.Z_BEST_COMPRESSION });
+  return { bytes, file: fileURLToPath(file) };
 }

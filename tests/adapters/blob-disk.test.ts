@@ -137,7 +137,7 @@ describe("room", () => {
       body,
       duplex: "half",
       headers: { "Content-Length": "3000" },
-    } as RequestInit);
+    });
     const upload = blobs.serve.fetch(request, permissiveHost());
     await begun;
     expect(await blobs.space()).toBe(40_960 - 3_000);

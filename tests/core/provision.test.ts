@@ -304,7 +304,7 @@ describe("what a dock may hold, and for how long", () => {
     [{ afterMs: Number.NaN }],
     [{ afterMs: 60_000.5 }],
     [{ afterMs: 60_000, metadata: { n: Number.POSITIVE_INFINITY } }],
-    [...Array.from({ length: 101 }, () => ({ afterMs: 60_000 }))],
+    Array.from({ length: 101 }, () => ({ afterMs: 60_000 })),
   ])("no retention rules: %j", async (...rules) => {
     const { provisioning } = setUp();
     await provisioning.createOrganization("Org");

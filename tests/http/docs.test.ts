@@ -155,8 +155,8 @@ test("other methods are refused in the envelope", async () => {
 test("the script that the program carries is Scalar's, whole", async () => {
   const { packedReference } = (await import(
     new URL("../../packages/cli/reference.mjs", import.meta.url).href
-  )) as { readonly packedReference: () => Promise<Uint8Array> };
-  const bytes = await packedReference();
+  )) as { readonly packedReference: () => Promise<{ readonly bytes: Uint8Array }> };
+  const { bytes } = await packedReference();
   const script = await new Response(
     new Blob([new Uint8Array(bytes)]).stream().pipeThrough(new DecompressionStream("gzip")),
   ).text();

@@ -3,8 +3,9 @@
  * that have to travel with it. How the scripts become an executable is seal.ts's.
  */
 
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { packedReference } from "../reference.mjs";
 import { WRAPPER } from "./script.ts";
 import { build, type BuildOptions, type Metafile } from "esbuild";
 
@@ -27,6 +28,8 @@ export interface Bundle {
   readonly program: string;
   /** CommonJS, for a thread of its own. */
   readonly mediaWorker: string;
+  /** The script of the page at /docs, packed. */
+  readonly reference: Uint8Array;
   /** Every source file that is in one of them, and which file it was asked for by. */
   readonly inputs: Metafile["inputs"];
   /** Legal comments of those files. */
@@ -36,7 +39,8 @@ export interface Bundle {
 /** Writes nothing. The same sources give the same bytes, wherever they lie. */
 export async function bundle(): Promise<Bundle> {
   const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
-  const [start, warm, program, worker] = await Promise.all([
+  const [reference, start, warm, program, worker] = await Promise.all([
+    packedReference(),
     one(here("start.ts")),
     one(here("warm.ts")),
     one(here("entry.ts")),
@@ -47,7 +51,13 @@ export async function bundle(): Promise<Bundle> {
     warm: warm.code,
     program: WRAPPER.join(program.code),
     mediaWorker: worker.code,
-    inputs: { ...program.inputs, ...worker.inputs },
+    reference: reference.bytes,
+    inputs: {
+      ...program.inputs,
+      ...worker.inputs,
+      // Taken as it is: no bundler has seen it.
+      [relative(ROOT, reference.file)]: { bytes: reference.bytes.length, imports: [] },
+    },
     notices: [program.notices, worker.notices].filter((text) => text !== "").join("\n"),
   };
 }

@@ -12,6 +12,7 @@ import type { SeaOptions } from "@yao-pkg/pkg/lib-es5/sea.js";
 import type { Bundle } from "./bundle.ts";
 import { compiledCode } from "./compiled.ts";
 import { COMPILED_ASSET, PROGRAM_ASSET } from "./script.ts";
+import { REFERENCE_ASSET } from "../src/reference.ts";
 import { MEDIA_ASSET, SQLITE_ASSET } from "../src/sea.ts";
 import { baseOf, NODE_VERSION, type Target } from "./targets.ts";
 
@@ -31,12 +32,14 @@ export async function seal(target: Target, bundle: Bundle, folder: string, out: 
     program: join(folder, PROGRAM_ASSET),
     compiled: join(folder, COMPILED_ASSET),
     mediaWorker: join(folder, MEDIA_ASSET),
+    reference: join(folder, REFERENCE_ASSET),
     addon: addonOf(target),
   };
   await writeFile(files.start, bundle.start);
   await writeFile(files.warm, bundle.warm);
   await writeFile(files.program, bundle.program);
   await writeFile(files.mediaWorker, bundle.mediaWorker);
+  await writeFile(files.reference, bundle.reference);
   // Compiled code suits the processor that it was compiled on.
   await writeFile(files.compiled, target.isHost ? await compiledCode(files, folder) : "");
 
@@ -57,7 +60,9 @@ async function inject(
     readonly base: string;
     readonly folder: string;
     readonly made: string;
-    readonly files: Readonly<Record<"start" | "program" | "compiled" | "mediaWorker" | "addon", string>>;
+    readonly files: Readonly<
+      Record<"start" | "program" | "compiled" | "mediaWorker" | "reference" | "addon", string>
+    >;
   },
 ): Promise<void> {
   const { base, folder, made, files } = paths;
@@ -78,6 +83,7 @@ async function inject(
       [PROGRAM_ASSET]: files.program,
       [COMPILED_ASSET]: files.compiled,
       [MEDIA_ASSET]: files.mediaWorker,
+      [REFERENCE_ASSET]: files.reference,
       [SQLITE_ASSET]: files.addon,
     },
   };
