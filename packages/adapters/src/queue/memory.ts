@@ -12,10 +12,13 @@ export interface MemoryQueueOptions {
   readonly setTimeout?: (callback: () => void, delayMs: number) => unknown;
 }
 
+/** The queue, and how many rings nobody has taken yet; those that are still to come do not count. */
+export type MemoryQueue = Queue & { readonly waiting: number };
+
 /** The longest a timer can wait; longer ones are set again when it has run out (a timer's delay is 31 bits). */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
-export function memoryQueue(options: MemoryQueueOptions = {}): Queue {
+export function memoryQueue(options: MemoryQueueOptions = {}): MemoryQueue {
   const { now = Date.now, setTimeout: after = startTimer } = options;
   /** Ids to be handled now. A second ring for one that still waits would tell nothing new. */
   const waiting = new Set<string>();
@@ -40,6 +43,10 @@ export function memoryQueue(options: MemoryQueueOptions = {}): Queue {
   };
 
   return {
+    get waiting() {
+      return waiting.size;
+    },
+
     async push(id, { delayMs = 0 } = {}) {
       closing.signal.throwIfAborted();
       if (delayMs > 0) ringAt(id, now() + delayMs);

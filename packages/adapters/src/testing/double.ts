@@ -310,8 +310,8 @@ export async function testDouble<App extends FetchApp>(
       alone(async () => {
         await server.end();
         server = begin();
-        // As live: a server looks for what is due when it starts.
-        await server.doChores();
+        // As live: a server looks for what is due, and for what is too old, when it starts.
+        await server.doChores(true);
       }),
     async seed({ artifacts }) {
       const wanted =

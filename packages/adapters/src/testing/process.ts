@@ -64,8 +64,8 @@ export interface ServerProcess<App extends FetchApp> {
   readonly life: Life;
   /** When it looks for what is due next, in milliseconds since 1970 UTC; infinity once it is dead. */
   nextChoreAt(): number;
-  /** Looks for what is due, as a server's background work does; and for what is too old, every hour. */
-  doChores(): Promise<void>;
+  /** Looks for what is due, as a server's background work does; and for what is too old, every hour or when it starts. */
+  doChores(isStart?: boolean): Promise<void>;
   /** Serves all rings that wait, and those that come of it. */
   answerRings(): Promise<void>;
   /** Forgets the rate limits' counts. */
@@ -129,7 +129,7 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
   let nextSweepAt = now() + SWEEP_INTERVAL_MS;
   let nextHourlyAt = now() + CHORES_INTERVAL_MS;
   let isSweeping = false;
-  const chores = async (): Promise<void> => {
+  const chores = async (isStart: boolean): Promise<void> => {
     const at = now();
     nextSweepAt = at + SWEEP_INTERVAL_MS;
     // As live: never twice at a time, however long one takes.
@@ -138,7 +138,7 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
     try {
       const { failures } = await docyard.sweep();
       for (const { error } of failures) onError(error);
-      if (at < nextHourlyAt) return;
+      if (at < nextHourlyAt && !isStart) return;
       nextHourlyAt = at + CHORES_INTERVAL_MS;
       await docyard.sweepStaging();
       await docyard.applyRetention({ dryRun: false });
@@ -161,15 +161,21 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
     docyard,
     life,
     nextChoreAt: () => (ended() ? Number.POSITIVE_INFINITY : nextSweepAt),
-    async doChores() {
-      const done = quietly(chores);
+    async doChores(isStart = false) {
+      const at = now();
+      // A day has 2,880 sweeps: those that can find nothing, and that no fault waits for, are not worth a look each.
+      const isIdle = !isStart && at < nextHourlyAt && faults.list().length === 0;
+      if (isIdle && (await store.artifacts.due(at, 1)).length === 0) {
+        nextSweepAt = at + SWEEP_INTERVAL_MS;
+        return;
+      }
+      const done = quietly(() => chores(isStart));
       await Promise.race([done, tasks.settled()]);
     },
     async answerRings() {
-      while (
-        !ended() &&
-        (await answerOne(queue, (id) => quietly(() => docyard.ingest(id, { onError })), tasks))
-      );
+      while (queue.waiting > 0 && !ended()) {
+        await answerOne(queue, (id) => quietly(() => docyard.ingest(id, { onError })), tasks);
+      }
     },
     async forgetCounts() {
       counts = memoryLimit({ now });
@@ -181,24 +187,11 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
   };
 }
 
-/** Serves the first ring that waits, until it is served or waits for the clock. @returns whether there was one */
-async function answerOne(
-  queue: Queue,
-  handle: (id: string) => Promise<void>,
-  tasks: Tasks,
-): Promise<boolean> {
+/** Serves the first ring that waits, until it is served or waits for the clock. */
+async function answerOne(queue: Queue, handle: (id: string) => Promise<void>, tasks: Tasks): Promise<void> {
   const stop = new AbortController();
-  let isServed = false;
   // The queue hands over what waits before `consume` first yields, and nothing after the abort.
-  const consumed = queue.consume(
-    (id) => {
-      isServed = true;
-      stop.abort();
-      return handle(id);
-    },
-    { concurrency: 1, signal: stop.signal },
-  );
+  const consumed = queue.consume(handle, { concurrency: 1, signal: stop.signal });
   stop.abort();
   await Promise.race([consumed, tasks.settled()]);
-  return isServed;
 }
