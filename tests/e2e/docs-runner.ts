@@ -4,10 +4,10 @@
  */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { type Block, blocksOf, ROOT } from "./docs-markdown.ts";
@@ -132,25 +132,36 @@ async function openWorld(folder: string, blocks: readonly Block[]): Promise<Worl
   };
 }
 
+/** Below what systems give to outgoing connections: nobody is given one of these between our look and its use. */
+const PORTS = { first: 20_000, last: 32_000 } as const;
+
 /** A free port for each that the guide says, so that guides run beside anything else. */
 async function freePorts(blocks: readonly Block[]): Promise<Map<string, string>> {
   const named = blocks.flatMap(({ text }) =>
     Array.from(text.matchAll(/(?:127\.0\.0\.1|localhost):(\d{4,5})\b/g), ([, port]) => port!),
   );
   const ports = new Map<string, string>();
-  const held = [...new Set([PORT, ...named])].map(async (port) => {
-    const server = createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    ports.set(port, String((server.address() as AddressInfo).port));
-    return server;
+  for (const port of new Set([PORT, ...named])) {
+    let found = randomInt(PORTS.first, PORTS.last);
+    while ([...ports.values()].includes(String(found)) || !(await isFree(found))) {
+      found = randomInt(PORTS.first, PORTS.last);
+    }
+    ports.set(port, String(found));
+  }
+  return ports;
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const isOpen = await new Promise<boolean>((resolve) => {
+    server.once("error", () => resolve(false)).listen(port, "127.0.0.1", () => resolve(true));
   });
-  // All at once, or the second might be given the first one's again.
-  for (const server of await Promise.all(held)) {
+  if (isOpen) {
     const closed = once(server, "close");
     server.close();
     await closed;
   }
-  return ports;
+  return isOpen;
 }
 
 function filledIn({ ports }: World, text: string): string {
