@@ -197,6 +197,32 @@ describe("a call that is late", () => {
     expect(await creating).toMatchObject({ id: expect.stringMatching(/^art_/) as string });
   });
 
+  test("is come by however many steps are before it, through core or HTTP", async () => {
+    double.faults.delay("blobs.serve", "30s");
+    const slow = async (): Promise<number> => {
+      for (let i = 0; i < 5; i++) await (await double.fetch("/v1/healthz")).text();
+      const writer = await double.docyard.open(double.client, double.dock.id, "artifacts:write");
+      const { upload } = await writer.create({ filename: "a.txt" });
+      return clientOf(double).put(upload!.url, "text");
+    };
+    const putting = slow();
+    await double.advance("30s");
+    expect(await putting).toBe(200);
+  });
+
+  test("time passes although somebody asks again and again without a pause", async () => {
+    const over = new AbortController();
+    const reader = await double.docyard.open(double.client, double.dock.id, "artifacts:read");
+    const [{ id }] = (await double.seed({ artifacts: 1 })) as [{ id: string }];
+    const askings = [() => double.fetch("/v1/healthz"), () => reader.get(id)].map(async (ask) => {
+      while (!over.signal.aborted) await ask();
+    });
+    await double.advance("1h");
+    over.abort();
+    await Promise.all(askings);
+    expect(double.now()).toBe(Date.UTC(2026, 0, 1, 13));
+  });
+
   test("of the background does not hold up the clock", async () => {
     const { id } = await clientOf(double).studio({ name: "n", type: "video", url: URL_A });
     double.faults.delay("fetchUrl.open", "10s");

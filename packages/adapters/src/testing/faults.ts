@@ -162,6 +162,8 @@ export interface Life {
 export interface FaultRegistry extends Faults {
   /** The port with the faults in front of each of its methods, for one life. */
   before<P extends object>(name: PortName, port: P, life: Life): P;
+  /** How many calls the ports have had. */
+  calls(): number;
   /** What is kept of bytes that are written. */
   keep(write: MemoryWrite, bytes: Uint8Array): Uint8Array;
 }
@@ -185,6 +187,7 @@ export function createFaults(options: {
   readonly dropUnsynced: () => number;
 }): FaultRegistry {
   const rules = new Set<Rule>();
+  let calls = 0;
 
   const add = (
     call: PortCall,
@@ -244,6 +247,7 @@ export function createFaults(options: {
         }
       };
       lives();
+      calls++;
       const hits = rules.size === 0 ? [] : firing(call, args);
       if (hits.length > 0) await suffer(hits, "before");
       const answer: unknown = await Reflect.apply(method, port, args);
@@ -292,6 +296,8 @@ export function createFaults(options: {
       });
       return Object.fromEntries(members) as P;
     },
+
+    calls: () => calls,
 
     keep(write, bytes) {
       const [torn] = firing(`blobs.${write}`, [], true);

@@ -64,8 +64,13 @@ export interface ServerProcess<App extends FetchApp> {
   readonly life: Life;
   /** When it looks for what is due next, in milliseconds since 1970 UTC; infinity once it is dead. */
   nextChoreAt(): number;
-  /** Looks for what is due, as a server's background work does; and for what is too old, every hour or when it starts. */
-  doChores(isStart?: boolean): Promise<void>;
+  /**
+   * Looks for what is due, as a server's background work does; and for what is too old, every hour or when it starts.
+   * Resolves to whether there was anything to look at.
+   */
+  doChores(isStart?: boolean): Promise<boolean>;
+  /** Whether rings wait. */
+  isRung(): boolean;
   /** Serves all rings that wait, and those that come of it. */
   answerRings(): Promise<void>;
   /** Forgets the rate limits' counts. */
@@ -167,11 +172,13 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
       const isIdle = !isStart && at < nextHourlyAt && faults.list().length === 0;
       if (isIdle && (await store.artifacts.due(at, 1)).length === 0) {
         nextSweepAt = at + SWEEP_INTERVAL_MS;
-        return;
+        return false;
       }
       const done = quietly(() => chores(isStart));
       await Promise.race([done, tasks.settled()]);
+      return true;
     },
+    isRung: () => queue.waiting > 0 && !ended(),
     async answerRings() {
       while (queue.waiting > 0 && !ended()) {
         await answerOne(queue, (id) => quietly(() => docyard.ingest(id, { onError })), tasks);

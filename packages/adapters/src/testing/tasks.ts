@@ -14,6 +14,10 @@ export interface Tasks {
   run<T>(work: () => Promise<T>, isAwaited?: boolean): Promise<T>;
   /** Waits, perhaps inside a task, until what `start` was given is called. Only the clock may call it. */
   untilWoken(start: (wake: () => void) => void): Promise<void>;
+  /** How many there have been. */
+  started(): number;
+  /** Whether a task goes on by itself that the clock waits for. */
+  isBusy(): boolean;
   /** Resolves when every task that the clock waits for has ended or waits for the clock. */
   settled(): Promise<void>;
 }
@@ -27,6 +31,7 @@ interface Task {
 export function createTasks(): Tasks {
   const current = new AsyncLocalStorage<Task>();
   const tasks = new Set<Task>();
+  let started = 0;
   const listeners = new Set<() => void>();
   const isBusy = (): boolean => {
     for (const { isAwaited, waits } of tasks) if (isAwaited && waits === 0) return true;
@@ -39,6 +44,7 @@ export function createTasks(): Tasks {
     async run(work, isAwaited = true) {
       const task: Task = { isAwaited, waits: 0 };
       tasks.add(task);
+      started++;
       try {
         return await current.run(task, work);
       } finally {
@@ -58,6 +64,8 @@ export function createTasks(): Tasks {
       tell();
       return promise;
     },
+    started: () => started,
+    isBusy,
     async settled() {
       while (isBusy()) {
         await new Promise<void>((resolve) => {
