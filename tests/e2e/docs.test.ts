@@ -1,9 +1,11 @@
 /**
- * The built program shows its API by itself: the document, the page, and the page's script, which the build put beside
- * it. What they say and allow is in http/openapi.test.ts and http/docs.test.ts.
+ * The built program shows its API by itself: the document, the page, the page's script, which the build put beside it, and
+ * the metadata by which a standard OAuth client finds its way in. What the pages say and allow is in http/openapi.test.ts
+ * and http/docs.test.ts, what tokens are in http/oauth.test.ts.
  */
 
-import { afterAll, beforeAll, expect, test } from "vitest";
+import * as oauth from "oauth4webapi";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { build, type Server, startServer, tempFolder } from "./program.ts";
 
 let folder: Awaited<ReturnType<typeof tempFolder>>;
@@ -42,4 +44,73 @@ test("the document is this server's, and asked for at once by many it is made on
   const health = (await (await fetch(`${server.url}/v1/healthz`)).json()) as { readonly version: string };
   expect([openapi, info.version]).toEqual(["3.1.0", health.version]);
   expect(Object.keys(paths)).toContain("/docs/reference.js");
+});
+
+describe("a standard OAuth client that is told the address alone", () => {
+  const options = { [oauth.allowInsecureRequests]: true };
+
+  async function discover(): Promise<oauth.AuthorizationServer> {
+    const issuer = new URL(server.url);
+    const answer = await oauth.discoveryRequest(issuer, { algorithm: "oauth2", ...options });
+    return oauth.processDiscoveryResponse(issuer, answer);
+  }
+
+  async function grant(
+    authentication: oauth.ClientAuth,
+    scope: string,
+  ): Promise<oauth.TokenEndpointResponse> {
+    const metadata = await discover();
+    const client = { client_id: server.firstRun!.client.clientId };
+    const answer = await oauth.clientCredentialsGrantRequest(
+      metadata,
+      client,
+      authentication,
+      new URLSearchParams({ scope }),
+      options,
+    );
+    return oauth.processClientCredentialsResponse(metadata, client, answer);
+  }
+
+  async function call(token: string, method: string, body?: string): Promise<Response> {
+    const url = new URL(`/v1/machine/docks/${server.firstRun!.dock.id}/artifacts`, server.url);
+    return oauth.protectedResourceRequest(token, method, url, undefined, body, options);
+  }
+
+  test.each([
+    ["client_secret_basic", oauth.ClientSecretBasic],
+    ["client_secret_post", oauth.ClientSecretPost],
+  ])("gets a token by %s and calls the API with it", async (method, authenticate) => {
+    expect((await discover()).token_endpoint_auth_methods_supported).toContain(method);
+    const token = await grant(
+      authenticate(server.firstRun!.client.clientSecret),
+      "artifacts:read artifacts:write",
+    );
+    expect(token).toMatchObject({
+      token_type: "bearer",
+      scope: "artifacts:read artifacts:write",
+      expires_in: expect.any(Number),
+    });
+    const created = await call(token.access_token, "POST", '{"filename":"a.txt"}');
+    expect([created.status, ((await created.json()) as { filename: string }).filename]).toEqual([
+      201,
+      "a.txt",
+    ]);
+    expect((await call(token.access_token, "GET")).status).toBe(200);
+  });
+
+  test("has the scopes that it asked for and no others", async () => {
+    const { access_token: token } = await grant(
+      oauth.ClientSecretBasic(server.firstRun!.client.clientSecret),
+      "artifacts:read",
+    );
+    expect((await call(token, "GET")).status).toBe(200);
+    expect((await call(token, "POST", '{"filename":"a.txt"}')).status).toBe(403);
+  });
+
+  test("is refused with a wrong secret, and with a token that is none, by a challenge that it understands", async () => {
+    await expect(grant(oauth.ClientSecretBasic("wrong"), "artifacts:read")).rejects.toThrow(
+      oauth.WWWAuthenticateChallengeError,
+    );
+    await expect(call("dyt_live_none", "GET")).rejects.toThrow(oauth.WWWAuthenticateChallengeError);
+  });
 });
