@@ -213,8 +213,8 @@ describe("a call that is late", () => {
   test("time passes although somebody asks again and again without a pause", async () => {
     const over = new AbortController();
     const reader = await double.docyard.open(double.client, double.dock.id, "artifacts:read");
-    const [{ id }] = (await double.seed({ artifacts: 1 })) as [{ id: string }];
-    const askings = [() => double.fetch("/v1/healthz"), () => reader.get(id)].map(async (ask) => {
+    const [seeded] = await double.seed({ artifacts: 1 });
+    const askings = [() => double.fetch("/v1/healthz"), () => reader.get(seeded!.id)].map(async (ask) => {
       while (!over.signal.aborted) await ask();
     });
     await double.advance("1h");
