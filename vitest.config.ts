@@ -33,6 +33,7 @@ export default defineConfig({
       project("services", {
         globalSetup: "tests/services/setup.ts",
         fileParallelism: false,
+        sequence: { groupOrder: 1 },
         testTimeout: 120_000,
         hookTimeout: 120_000,
       }),
@@ -42,6 +43,7 @@ export default defineConfig({
         pool: "forks",
         isolate: true,
         fileParallelism: false,
+        sequence: { groupOrder: 2 },
         testTimeout: 180_000,
       }),
     ],
