@@ -401,7 +401,19 @@ describe("export and import", () => {
         expect(await shown(other, "dock_b")).toEqual(await shown(world, "dock_a"));
         await requireWhole(other);
       }),
-      { numRuns: 40 },
+      {
+        numRuns: 40,
+        examples: [
+          // Machine and Studio at once: the one that is killed has placed what the other holds by then.
+          [
+            [
+              { dock: "dock_a", text: "iii", fate: "studio" },
+              { dock: "dock_a", text: "iii", fate: "completed" },
+            ],
+            [3],
+          ],
+        ],
+      },
     );
   });
 

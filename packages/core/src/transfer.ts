@@ -223,9 +223,12 @@ async function importArtifact(
     }
     const holder = await artifacts.findByDigest(dock.id, digest);
     const place = { ...row, id, dockId: dock.id, storageKey: placeOf(row, dock.id, id) };
-    const blobKey = holder?.blobKey ?? ownBlobKey(place, digest);
+    const ownKey = ownBlobKey(place, digest);
+    const blobKey = holder?.blobKey ?? ownKey;
     const placed = await placeBlob(blobs, archive, blobKey, row, signal);
     if (placed !== "placed") return placed;
+    // An import that was killed may have placed them here, before equal content came to be held elsewhere.
+    if (blobKey !== ownKey) await blobs.delete(ownKey);
     try {
       await artifacts.insert(
         { ...place, blobKey, sharesBlob: holder !== null, createdBy: by },
