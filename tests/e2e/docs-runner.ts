@@ -53,6 +53,8 @@ process.on("exit", () => {
 });
 
 interface Running {
+  /** The first word of its command. */
+  readonly program: string;
   readonly child: ChildProcess;
   readonly ended: Promise<unknown>;
 }
@@ -115,6 +117,7 @@ async function openWorld(folder: string, blocks: readonly Block[]): Promise<Worl
   await symlink(join(ROOT, "node_modules"), join(folder, "node_modules"), "dir");
   await writeFile(join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
   const needsPython = blocks.some(({ language, text }) => language === "python" || text.includes("python3"));
+  await mkdir(join(folder, "var/lib/docyard"), { recursive: true });
   const path = [bin, dirname(process.execPath), process.env["PATH"] ?? ""].join(delimiter);
   return {
     folder,
@@ -164,8 +167,13 @@ async function isFree(port: number): Promise<boolean> {
   return isOpen;
 }
 
-function filledIn({ ports }: World, text: string): string {
-  return text.replaceAll(/\b\d{4,5}\b/g, (port) => ports.get(port) ?? port);
+/** Folders that operators have and a test has not: they are below the guide's own. */
+const PLACES = /(?<![\w./-])\/(?:backup|var\/lib\/docyard)\b/g;
+
+function filledIn({ folder, ports }: World, text: string): string {
+  return text
+    .replaceAll(PLACES, (place) => join(folder, place))
+    .replaceAll(/\b\d{4,5}\b/g, (port) => ports.get(port) ?? port);
 }
 
 /** A shell with the guide's variables. */
@@ -184,10 +192,11 @@ function shell(world: World, script: string): ChildProcess {
 
 /** A long-lived command, up to the line that says where it listens, or (`background`) its first. */
 async function startOne(world: World, block: Block): Promise<void> {
-  if (block.words.includes("restart")) await endAll(world);
+  const [program = ""] = block.text.split(/\s/, 1);
+  if (block.words.includes("restart")) await endAll(world, program);
   const child = shell(world, `${PRELUDE}\n${filledIn(world, block.text)}`);
   const ended = once(child, "close");
-  world.running.push({ child, ended });
+  world.running.push({ program, child, ended });
   let printed = "";
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const hear = (text: string, isOutput: boolean): void => {
@@ -268,8 +277,12 @@ async function checkTypes({ folder }: World, page: string): Promise<void> {
   });
 }
 
-async function endAll({ running }: World): Promise<void> {
-  for (const { child, ended } of running.splice(0)) {
+/** Those of one program, or of all. */
+async function endAll({ running }: World, program?: string): Promise<void> {
+  const isMeant = (one: Running): boolean => program === undefined || one.program === program;
+  const [meant, others] = [running.filter(isMeant), running.filter((one) => !isMeant(one))];
+  running.splice(0, running.length, ...others);
+  for (const { child, ended } of meant) {
     end(child);
     await ended;
   }

@@ -31,6 +31,51 @@ test("there are pages to be read", () => {
   );
 });
 
+describe("what is read of a page", () => {
+  const page = [
+    "# One `two` three!",
+    "## One two three",
+    "see [a](b.md#c) and `[no](link)`, ![p](p.svg)",
+    "```sh run fails",
+    "# no heading, [no](link)",
+    "```",
+    "- ```ts file=a.ts",
+    "  ```ts run file=b.ts",
+    "  export {};",
+    "  ```",
+    "```text",
+    "```",
+  ].join("\n");
+
+  test("are its headings, as GitHub names them", () => {
+    expect([...anchorsOf(page)]).toEqual(["one-two-three", "one-two-three-1"]);
+  });
+
+  test("are its links, outside of code", () => {
+    expect(linksOf("x.md", page).map(({ line, target }) => [line, target])).toEqual([
+      [3, "b.md#c"],
+      [3, "p.svg"],
+    ]);
+  });
+
+  test("are its blocks, with what becomes of them", () => {
+    expect(blocksOf("x.md", page)).toMatchObject([
+      {
+        line: 4,
+        language: "sh",
+        role: "run",
+        words: ["fails"],
+        file: null,
+        text: "# no heading, [no](link)\n",
+      },
+      { line: 8, language: "ts", role: "run", words: [], file: "b.ts", text: "export {};\n" },
+      { line: 11, language: "text", role: null, words: [], file: null, text: "\n" },
+    ]);
+    expect(() => blocksOf("x.md", "```sh rnu\n```")).toThrow("x.md:1: rnu is none of run");
+    expect(() => blocksOf("x.md", "\n```sh\n")).toThrow("x.md:2: the fence never ends");
+  });
+});
+
 describe("links", () => {
   const links = PAGES.flatMap((page) => linksOf(page));
 
