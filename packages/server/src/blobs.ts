@@ -106,6 +106,8 @@ interface NodePair {
   readonly incoming: {
     readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
     readonly complete: boolean;
+    /** Null as long as nobody has begun to read it. */
+    readonly readableFlowing: boolean | null;
     readonly socket: { readonly bytesRead: number; readonly bytesWritten: number };
   };
   readonly outgoing: {
@@ -121,13 +123,23 @@ interface NodePair {
 
 /**
  * Node's objects, or null on another host. Also null for HEAD, which Hono answers by wrapping the response to a GET:
- * it would write a second one over what the store has sent; and for HTTP/2, whose sockets carry many requests.
+ * it would write a second one over what the store has sent; for HTTP/2, whose sockets carry many requests; and where
+ * the body is being read already, for it cannot be read in two ways.
  */
 function nodePair(c: AppContext): NodePair | null {
   const { incoming, outgoing } = c.env ?? {};
   if (c.req.method === "HEAD" || incoming == null || outgoing == null) return null;
   const pair = { incoming, outgoing } as NodePair;
+  if (pair.incoming.readableFlowing !== null || (c.req.method === "PUT" && isCopy(c.req.raw))) return null;
   return "httpVersionMajor" in pair.incoming && pair.incoming.httpVersionMajor === 1 ? pair : null;
+}
+
+/**
+ * A request that was made of another one, as Hono's `mount` does: its body pulls at Node's from its first moment. What
+ * `@hono/node-server` hands over itself only looks like a `Request`, and touches nothing before it is asked to.
+ */
+function isCopy(request: Request): boolean {
+  return Object.getPrototypeOf(request) === Request.prototype;
 }
 
 function isCut({ headersSent, destroyed, writableFinished, socket }: NodePair["outgoing"]): boolean {
