@@ -29,6 +29,8 @@ export default defineConfig({
       project("core"),
       project("adapters", { exclude: [MEMORY_BOUND] }),
       project("http"),
+      // The examples' own tests, as their readers run them.
+      project("examples", { include: ["examples/*/test/**/*.test.ts"] }),
       // Against real PostgreSQL, Redis and S3, which the setup starts: one file at a time, servers hang and die here.
       project("services", {
         globalSetup: "tests/services/setup.ts",
