@@ -111,6 +111,8 @@ export interface Context {
   readonly limit: RateLimit;
   readonly settings: Settings;
   readonly ids: IdSource;
+  /** From 0 up to 1. */
+  readonly random: () => number;
   /** Milliseconds since 1970 UTC. */
   readonly now: () => number;
 }

@@ -57,6 +57,8 @@ export interface DocyardOptions {
   readonly now?: () => number;
   /** Default: ULIDs from `now` and the platform's randomness. */
   readonly ids?: IdSource;
+  /** From 0 up to 1; spreads retries. Default `Math.random`. */
+  readonly random?: () => number;
 }
 
 export interface ReadableDock {
@@ -163,6 +165,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     limit,
     settings: completeSettings(options.settings),
     ids: options.ids ?? createIdSource(now),
+    random: options.random ?? Math.random,
     now,
   };
 

@@ -512,10 +512,10 @@ async function release(context: Context, lease: Lease): Promise<IngestOutcome> {
 }
 
 /** Exponential, with full jitter on the upper half, so that many failures do not come back together. */
-function backoff({ settings }: Context, attempts: number): number {
+function backoff({ settings, random }: Context, attempts: number): number {
   const { backoffMs, backoffMaxMs } = settings.ingest;
   const ceiling = Math.min(backoffMaxMs, backoffMs * 2 ** (attempts - 1));
-  return Math.round(ceiling / 2 + (Math.random() * ceiling) / 2);
+  return Math.round(ceiling / 2 + (random() * ceiling) / 2);
 }
 
 /** The published row's last chore; a crash before its end leaves it due, and the sweep does the same. */

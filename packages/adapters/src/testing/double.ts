@@ -146,6 +146,7 @@ export async function testDouble<App extends FetchApp>(
   const publicUrl = (): string =>
     (typeof options.url === "function" ? options.url() : (options.url ?? DEFAULT_URL)).replace(/\/+$/, "");
   const ids = createIdSource(now, random.filler("ids"));
+  const jitter = random.numbers("jitter");
   const tasks = createTasks();
   const store = memoryStore();
   const faults = createFaults({
@@ -178,6 +179,7 @@ export async function testDouble<App extends FetchApp>(
       tasks,
       faults,
       ids,
+      random: jitter,
       onError,
     });
   let server = begin();

@@ -55,6 +55,8 @@ export interface ProcessOptions<App extends FetchApp> {
   readonly tasks: Tasks;
   readonly faults: FaultRegistry;
   readonly ids: IdSource;
+  /** From 0 up to 1. */
+  readonly random: () => number;
   readonly onError: (error: unknown) => void;
 }
 
@@ -83,7 +85,7 @@ const SWEEP_INTERVAL_MS = 30_000;
 const CHORES_INTERVAL_MS = 3_600_000;
 
 export function startProcess<App extends FetchApp>(options: ProcessOptions<App>): ServerProcess<App> {
-  const { clock, faults, ids, tasks, onError } = options;
+  const { clock, faults, ids, random, tasks, onError } = options;
   const now = (): number => clock.now();
   let isOver = false;
   const life: Life = {
@@ -121,6 +123,7 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
     settings: options.settings,
     now,
     ids,
+    random,
   });
   const app = options.createApp({
     docyard,

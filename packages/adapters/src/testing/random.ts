@@ -12,6 +12,8 @@ export interface SeededRandom {
   text(purpose: string, prefix: string, length?: number): string;
   /** Fills buffers one after the other, as `createIdSource` wants it. */
   filler(purpose: string): (buffer: Uint8Array<ArrayBuffer>) => void;
+  /** Numbers from 0 up to 1, one after the other. */
+  numbers(purpose: string): () => number;
   /** An Ed25519 private key as JWK text (RFC 8037). */
   signingJwk(purpose: string): string;
 }
@@ -36,6 +38,10 @@ export function seededRandom(seed: number | string): SeededRandom {
     filler(purpose) {
       let calls = 0;
       return (buffer) => buffer.set(bytes(`${purpose} ${calls++}`, buffer.length));
+    },
+    numbers(purpose) {
+      let calls = 0;
+      return () => Buffer.from(bytes(`${purpose} ${calls++}`, 4)).readUInt32BE() / 2 ** 32;
     },
     signingJwk(purpose) {
       const key = createPrivateKey({
