@@ -118,7 +118,12 @@ async function openWorld(folder: string, blocks: readonly Block[]): Promise<Worl
   await writeFile(join(folder, "package.json"), '{ "private": true, "type": "module" }\n');
   const needsPython = blocks.some(({ language, text }) => language === "python" || text.includes("python3"));
   await mkdir(join(folder, "var/lib/docyard"), { recursive: true });
-  const path = [bin, dirname(process.execPath), process.env["PATH"] ?? ""].join(delimiter);
+  // Where there is none, this says what to install.
+  const media = blocks.some(({ text }) => text.includes("ffmpeg "))
+    ? await import("../media/ffmpeg.ts")
+    : null;
+  const programs = media === null ? [] : [dirname(media.ffmpegPath), dirname(media.ffprobePath)];
+  const path = [bin, dirname(process.execPath), ...programs, process.env["PATH"] ?? ""].join(delimiter);
   return {
     folder,
     running: [],
