@@ -3,8 +3,8 @@
 import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 import type { DiskBlobs } from "@docyard/adapters/blob/disk";
-import type { DiskIo } from "@docyard/adapters/blob/disk-io";
-import { nodeDiskIo } from "@docyard/adapters/blob/disk-io";
+import type { DiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
+import { nodeDiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import { permissiveHost } from "@docyard/adapters/conformance/blob-store";
 import { isDocyardError } from "@docyard/core";
 import { describe, expect, test } from "vitest";

@@ -7,7 +7,7 @@ import {
   parseRange,
   planDownload,
   safeContentType,
-} from "@docyard/adapters/blob/http";
+} from "../../packages/adapters/src/blob/http.ts";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 

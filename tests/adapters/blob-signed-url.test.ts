@@ -1,6 +1,6 @@
 /** Signed blob URLs: only the exact one that was signed is redeemed, until its expiry and not a millisecond longer. */
 
-import { createUrlSigner } from "@docyard/adapters/blob/signed-url";
+import { createUrlSigner } from "../../packages/adapters/src/blob/signed-url.ts";
 import type { SignGetOptions } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
 import * as fc from "fast-check";

@@ -3,7 +3,7 @@
  * How bodies travel is in fetch-transfer.test.ts.
  */
 
-import { addressPolicy } from "@docyard/adapters/fetch/address";
+import { addressPolicy } from "../../packages/adapters/src/fetch/address.ts";
 import type { HttpFetchOptions, Resolver } from "@docyard/adapters/fetch/http";
 import { httpFetch } from "@docyard/adapters/fetch/http";
 import { DocyardError } from "@docyard/core";

@@ -3,7 +3,7 @@
  * Which URLs may be read at all is in fetch-policy.test.ts.
  */
 
-import { suggestedFilename } from "@docyard/adapters/fetch/filename";
+import { suggestedFilename } from "../../packages/adapters/src/fetch/filename.ts";
 import type { HttpFetch, HttpFetchOptions } from "@docyard/adapters/fetch/http";
 import { httpFetch } from "@docyard/adapters/fetch/http";
 import type { DocyardError } from "@docyard/core";

@@ -5,7 +5,7 @@
 import type { Artifact, ArtifactStatus, FindQuery, Found, JsonObject, Store, Term } from "@docyard/core";
 import { compareNewestFirst, foldName, match } from "@docyard/core";
 import { memoryStore } from "@docyard/adapters/store/memory";
-import { storedTerms, termsDecide } from "@docyard/adapters/store/sql-filter";
+import { storedTerms, termsDecide } from "../../packages/adapters/src/store/sql-filter.ts";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";

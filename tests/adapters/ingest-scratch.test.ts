@@ -3,7 +3,7 @@
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openScratch } from "@docyard/adapters/media/scratch";
+import { openScratch } from "../../packages/adapters/src/media/scratch.ts";
 import { expect, test } from "vitest";
 
 const DAY_S = 86_400;

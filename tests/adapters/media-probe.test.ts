@@ -3,8 +3,8 @@
  */
 
 import { contentTypeOf, mediabunnyMedia } from "@docyard/adapters/media/mediabunny";
-import type { AudioSettings } from "@docyard/adapters/media/silence";
-import { opusSeconds, silenceFor } from "@docyard/adapters/media/silence";
+import type { AudioSettings } from "../../packages/adapters/src/media/silence.ts";
+import { opusSeconds, silenceFor } from "../../packages/adapters/src/media/silence.ts";
 import type { Media, MediaFacts, MediaInput, SourceBody } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";

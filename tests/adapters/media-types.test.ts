@@ -2,7 +2,13 @@
  * Media types from bytes and names, and the many names of one type.
  */
 
-import { SNIFF_SIZE, UNKNOWN_TYPE, canonicalType, sameType, sniffType } from "@docyard/adapters/media/types";
+import {
+  SNIFF_SIZE,
+  UNKNOWN_TYPE,
+  canonicalType,
+  sameType,
+  sniffType,
+} from "../../packages/adapters/src/media/types.ts";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 

@@ -1,6 +1,6 @@
 /** Group commit: what shares a transaction, what a failure undoes, and when callers hear of it. */
 
-import { createGroupWriter } from "@docyard/adapters/store/sqlite-group";
+import { createGroupWriter } from "../../packages/adapters/src/store/sqlite-group.ts";
 import SqliteDatabase from "better-sqlite3";
 import { afterEach, beforeEach, expect, test } from "vitest";
 

@@ -4,7 +4,7 @@
  * writes often meet; the single cases are the conformance suites'.
  */
 
-import { client, dock, key, organization } from "@docyard/adapters/conformance/account-records";
+import { client, dock, key, organization } from "../../packages/adapters/src/conformance/account-records.ts";
 import type { OpenStore } from "@docyard/adapters/conformance/store-records";
 import { answersOf, dumpOf } from "@docyard/adapters/conformance/store-records";
 import { memoryStore } from "@docyard/adapters/store/memory";

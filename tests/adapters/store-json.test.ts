@@ -1,6 +1,6 @@
 /** Stored JSON is read as it was written, whatever other documents the process has seen. */
 
-import { parseStored } from "@docyard/adapters/store/json";
+import { parseStored } from "../../packages/adapters/src/store/json.ts";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { metadata, ownMembers } from "../arbitraries.ts";

@@ -4,14 +4,14 @@
  */
 /* oxlint-disable vitest/no-conditional-expect -- what a statement must not have depends on what it is about */
 
-import { artifactSql } from "@docyard/adapters/store/sql-artifacts";
-import type { DumpStep } from "@docyard/adapters/store/sql-dump";
-import { dumpSql } from "@docyard/adapters/store/sql-dump";
-import { loadSql } from "@docyard/adapters/store/sql-load";
-import type { Query } from "@docyard/adapters/store/sql";
-import { sqliteDialect } from "@docyard/adapters/store/sqlite-dialect";
-import type { Execute } from "@docyard/adapters/store/sqlite-open";
-import { drive, openSqlite } from "@docyard/adapters/store/sqlite-open";
+import { artifactSql } from "../../packages/adapters/src/store/sql-artifacts.ts";
+import type { DumpStep } from "../../packages/adapters/src/store/sql-dump.ts";
+import { dumpSql } from "../../packages/adapters/src/store/sql-dump.ts";
+import { loadSql } from "../../packages/adapters/src/store/sql-load.ts";
+import type { Query } from "../../packages/adapters/src/store/sql.ts";
+import { sqliteDialect } from "../../packages/adapters/src/store/sqlite-dialect.ts";
+import type { Execute } from "../../packages/adapters/src/store/sqlite-open.ts";
+import { drive, openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import type { FindQuery } from "@docyard/core";
 import type { Database } from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { migrate, sqliteStore } from "@docyard/adapters/store/sqlite";
-import { openSqlite } from "@docyard/adapters/store/sqlite-open";
+import { openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import type { FindQuery, Store } from "@docyard/core";
 import SqliteDatabase from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import type { Migrated } from "@docyard/adapters/store/migrations";
+import type { Migrated } from "../../packages/adapters/src/store/migrations.ts";
 import { expect } from "vitest";
 import type { Words } from "./schema-1.ts";
 

@@ -5,7 +5,7 @@
  */
 
 import { migrate as migratePostgres } from "@docyard/adapters/store/postgres";
-import { openSqlite } from "@docyard/adapters/store/sqlite-open";
+import { openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import SqliteDatabase from "better-sqlite3";
 import { Client } from "pg";
 

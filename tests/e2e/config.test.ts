@@ -15,8 +15,8 @@ import {
   suggestion,
   unknownVariables,
   variableOf,
-} from "@docyard/cli/config";
-import { parseDuration, parseSize, printDuration, printSize } from "@docyard/cli/measure";
+} from "../../packages/cli/src/config.ts";
+import { parseDuration, parseSize, printDuration, printSize } from "../../packages/cli/src/measure.ts";
 import { tempFolder } from "./program.ts";
 
 let folder: Awaited<ReturnType<typeof tempFolder>>;

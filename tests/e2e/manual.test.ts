@@ -7,7 +7,7 @@ import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { flagOf, OPTION_NAMES, variableOf } from "@docyard/cli/config";
+import { flagOf, OPTION_NAMES, variableOf } from "../../packages/cli/src/config.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { build, run, tempFolder } from "./program.ts";
 

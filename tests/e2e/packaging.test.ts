@@ -5,7 +5,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { OPTION_NAMES, variableOf } from "@docyard/cli/config";
+import { OPTION_NAMES, variableOf } from "../../packages/cli/src/config.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ROOT } from "./executable-kit.ts";
 import { build, run, tempFolder } from "./program.ts";

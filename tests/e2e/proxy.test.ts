@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { createServer, request as httpRequest, type Server as HttpServer } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { readConfig } from "@docyard/cli/config";
+import { readConfig } from "../../packages/cli/src/config.ts";
 import { exchange, machineClient } from "./client.ts";
 import { build, type Server, startServer, tempFolder } from "./program.ts";
 

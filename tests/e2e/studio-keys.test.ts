@@ -9,7 +9,7 @@ import { copyFile, readdir, readFile, rm, stat, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { keyFileSealer } from "@docyard/cli/keyring";
+import { keyFileSealer } from "../../packages/cli/src/keyring.ts";
 import { exchange } from "./client.ts";
 import { BIN, build, type Ran, run, runJson, startServer, tempFolder } from "./program.ts";
 

@@ -10,8 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectSecurely } from "node:tls";
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
-import { type Fetch, listen, type Listener, type ListenOptions } from "@docyard/cli/listen";
-import { type KeepOptions, keepPair, type Pair, pairFilesOf, readPair } from "@docyard/cli/tls";
+import { type Fetch, listen, type Listener, type ListenOptions } from "../../packages/cli/src/listen.ts";
+import { type KeepOptions, keepPair, type Pair, pairFilesOf, readPair } from "../../packages/cli/src/tls.ts";
 import { type Authority, createAuthority, type PairInput, type TestPair } from "../certificates.ts";
 
 const DAY_MS = 24 * 3_600_000;

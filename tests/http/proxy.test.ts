@@ -6,7 +6,7 @@
 import { isIP } from "node:net";
 import * as fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { clientAddressBehind, type ForwardedRequest } from "@docyard/cli/proxy";
+import { clientAddressBehind, type ForwardedRequest } from "../../packages/cli/src/proxy.ts";
 import { type Harness, openHarness, PUBLIC_URL } from "./harness.ts";
 
 const PEER = "10.0.0.1";

@@ -11,10 +11,10 @@ import {
   type ServerResponse,
 } from "node:http";
 import { s3Blobs, type S3Blobs, type S3BlobsOptions } from "@docyard/adapters/blob/s3";
-import { partSizeFor } from "@docyard/adapters/blob/s3-put";
-import { validity } from "@docyard/adapters/blob/s3-sign";
-import { openBucket } from "@docyard/adapters/s3-bucket";
-import { copyRanges, copyVerified } from "@docyard/adapters/blob/s3-copy";
+import { partSizeFor } from "../../packages/adapters/src/blob/s3-put.ts";
+import { validity } from "../../packages/adapters/src/blob/s3-sign.ts";
+import { openBucket } from "../../packages/adapters/src/s3-bucket.ts";
+import { copyRanges, copyVerified } from "../../packages/adapters/src/blob/s3-copy.ts";
 import * as fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { freshBucket, s3Client, startCeph, type CephService, type FreshBucket } from "./index.ts";
