@@ -1,7 +1,7 @@
 /**
  * The black-box suite of the machine face on real server processes, for each pair of adapters that is meant to be used:
- * one process on its own disk, two replicas on PostgreSQL, S3 and Redis, and what lies between. Every other request goes
- * to the other replica.
+ * one process on its own disk, two replicas on PostgreSQL, S3 and Redis, and, with DOCYARD_TEST_FULL=1, what lies between.
+ * Every other request goes to the other replica.
  */
 
 import { join } from "node:path";
@@ -25,14 +25,17 @@ interface Combination {
   readonly replicas: number;
 }
 
-const COMBINATIONS: readonly Combination[] = [
+const ENDS: readonly Combination[] = [
   { db: "sqlite", blob: "disk", queue: "memory", replicas: 1 },
   { db: "postgres", blob: "s3", queue: "redis", replicas: 2 },
+];
+const BETWEEN: readonly Combination[] = [
   { db: "postgres", blob: "disk", queue: "redis", replicas: 2 },
   { db: "sqlite", blob: "s3", queue: "memory", replicas: 1 },
 ];
+const IS_FULL = process.env["DOCYARD_TEST_FULL"] === "1";
 
-for (const combination of COMBINATIONS) {
+for (const combination of IS_FULL ? [...ENDS, ...BETWEEN] : ENDS) {
   const { db, blob, queue, replicas } = combination;
   const processes = replicas === 1 ? "one process" : `${replicas} replicas`;
   machineCases(`(${db}, ${blob}, ${queue}), ${processes}`, () => open(combination));
