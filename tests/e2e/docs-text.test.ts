@@ -9,7 +9,7 @@ import { describe, expect, test } from "vitest";
 import { COMMANDS } from "../../packages/cli/src/commands.ts";
 import { CONFIG_FLAG, flagOf, OPTION_NAMES, OPTIONS, variableOf } from "../../packages/cli/src/config.ts";
 import { parseDuration, parseSize } from "../../packages/cli/src/measure.ts";
-import { allPages, anchorsOf, blocksOf, linksOf, readPage, ROOT } from "./docs-markdown.ts";
+import { allPages, anchorsOf, type Block, blocksOf, linksOf, readPage, ROOT } from "./docs-markdown.ts";
 
 const PAGES = allPages();
 /** Decisions show what was thought of, too; the client is a package for people without the program. */
@@ -179,18 +179,38 @@ test("nothing names the machine that it was written on", () => {
   expect(wrong).toEqual([]);
 });
 
-test("every block of the guides that run says what becomes of it, and why where it is not run", () => {
-  const wrong = PAGES.map((page) => blocksOf(page))
-    .filter((blocks) => blocks.some(({ role }) => role === "run" || role === "server"))
-    .flat()
-    .filter(({ language, role, words, page }) => {
-      if (page.startsWith("packages/")) return false;
-      // A picture, a diagram: nothing that anyone could run.
-      if (language === "" || language === "text") return role !== null && role !== "output";
-      return role === null || (role === "norun" && words.length < 3);
-    })
-    .map(({ page, line }) => `${page}:${line}`);
-  expect(wrong).toEqual([]);
+describe("blocks of the guides that run", () => {
+  const blocks = PAGES.filter((page) => !page.startsWith("packages/"))
+    .map((page) => blocksOf(page))
+    .filter((ofPage) => ofPage.some(({ role }) => role === "run" || role === "server"))
+    .flat();
+  /** `norun examples/x.ts`: the block shows what a test of that file runs. */
+  const isExcerpt = ({ role, words }: Block): boolean =>
+    role === "norun" && words.length === 1 && existsSync(join(ROOT, words[0]!));
+
+  test("say what becomes of them, and why where they are not run", () => {
+    const wrong = blocks
+      .filter((block) => {
+        // A picture, a diagram: nothing that anyone could run.
+        if (block.language === "" || block.language === "text") {
+          return block.role !== null && block.role !== "output";
+        }
+        return block.role === null || (block.role === "norun" && block.words.length < 3 && !isExcerpt(block));
+      })
+      .map(({ page, line }) => `${page}:${line}`);
+    expect(wrong).toEqual([]);
+  });
+
+  test("show files as they are", () => {
+    const lines = (text: string): string[] => text.split("\n").map((line) => line.trim());
+    const wrong = blocks.filter(isExcerpt).flatMap(({ page, line, words, text }) => {
+      const [file = ""] = words;
+      const there = new Set(lines(readPage(file)));
+      const strange = lines(text).filter((one) => !there.has(one) && !/^(?:\/\/ )?…/.test(one));
+      return strange.map((one) => `${page}:${line}: not in ${file}: ${one}`);
+    });
+    expect(wrong).toEqual([]);
+  });
 });
 
 describe("the bounds in docs/security.md", () => {
