@@ -19,6 +19,7 @@ import { createDocyard, createProvisioning } from "@docyard/core";
 import { createApp } from "@docyard/server";
 import { afterEach, describe, expect, test } from "vitest";
 import { sqliteBlobs } from "../../examples/custom-blob/src/sqlite-blobs.ts";
+import { blocksOf } from "./docs-markdown.ts";
 import { diskOf, doMainJob, firstRunIn, LARGE_MIB, streamLarge, type Target, until } from "./example-kit.ts";
 import { tempFolder } from "./program.ts";
 
@@ -104,6 +105,33 @@ test("every example is among these, and says in its README what it is", () => {
   }
 });
 
+describe("the guide to embedding", () => {
+  const blocks = blocksOf("docs/embed.md").filter(({ language }) => language === "ts");
+  const shown = blocks.map(({ file, role, words, text }) => ({
+    source: file === null ? (words[0] ?? "") : "examples/hono/src/server.ts",
+    role,
+    text,
+  }));
+
+  test.each(shown)("shows $source as it is", ({ source, role, text }) => {
+    expect(["file", "norun"]).toContain(role);
+    const lines = readFileSync(join(EXAMPLES, "..", source), "utf8").split("\n");
+    // Indented as it may be there; left out, with a line of its own, what it says.
+    for (const part of text.trimEnd().split("\n// …\n")) {
+      const wanted = part.split("\n");
+      const at = lines.findIndex((_, start) =>
+        wanted.every((line, offset) => lines[start + offset]?.trim() === line.trim()),
+      );
+      expect(at, `${source} has no\n${part}`).toBeGreaterThanOrEqual(0);
+    }
+  });
+
+  test("shows something of every example", () => {
+    const folders = new Set(shown.map(({ source }) => source.split("/")[1]));
+    expect(folders).toEqual(new Set(readdirSync(EXAMPLES)));
+  });
+});
+
 describe.each(["hono", "express", "fastify"])("%s", (name) => {
   test("serves docyard below a path, beside the app's own routes, and stops when it is told to", async () => {
     const folder = await newFolder();
@@ -128,7 +156,7 @@ describe.each(["hono", "express", "fastify"])("%s", (name) => {
     child.kill("SIGTERM");
     expect({ code: await ended, printed: printed().replace(/^first start:.*\n/m, "") }).toEqual({
       code: 0,
-      printed: `listening on ${port}\n`,
+      printed: `listening on http://localhost:${port}\n`,
     });
   });
 });

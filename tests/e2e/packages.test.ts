@@ -156,14 +156,14 @@ describe("in a project of its own", () => {
       "adapters/blob/disk-io",
       "adapters/src/local.ts",
       "core/src/id.ts",
-    ];
+    ].map((path) => `@docyard/${path}`);
     const code = `
       for (const name of ${JSON.stringify(loaded)}) {
         const exported = Object.keys(await import(name));
         if (exported.length === 0) throw new Error(name + " exports nothing");
       }
       for (const name of ${JSON.stringify(internals)}) {
-        const { code } = await import("@docyard/" + name).catch((error) => error);
+        const { code } = await import(name).catch((error) => error);
         if (code !== "ERR_PACKAGE_PATH_NOT_EXPORTED") throw new Error(name + ": " + code);
       }`;
     await writeFile(join(project, "names.js"), code);

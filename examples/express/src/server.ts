@@ -22,7 +22,7 @@ app.get("/", (_request, response) => {
 });
 
 const background = yard.docyard.runInBackground();
-const server = app.listen(port, () => console.log(`listening on ${port}`));
+const server = app.listen(port, () => console.log(`listening on http://localhost:${port}`));
 
 process.once("SIGTERM", () => {
   // Once the last answer is out.

@@ -36,6 +36,6 @@ app.addHook("onClose", async () => {
   await yard.close();
 });
 await app.listen({ port });
-console.log(`listening on ${port}`);
+console.log(`listening on http://localhost:${port}`);
 
 process.once("SIGTERM", () => void app.close());

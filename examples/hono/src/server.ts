@@ -18,7 +18,7 @@ app.get("/", (c) => c.text("An app with files.\n"));
 app.mount("/files", createApp({ ...yard, version: "1.0.0" }).fetch);
 
 const background = yard.docyard.runInBackground();
-const server = serve({ fetch: app.fetch, port }, () => console.log(`listening on ${port}`));
+const server = serve({ fetch: app.fetch, port }, () => console.log(`listening on http://localhost:${port}`));
 
 process.once("SIGTERM", () => {
   // Once the last answer is out.

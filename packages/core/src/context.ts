@@ -53,6 +53,7 @@ export interface Settings {
     /** And 1000 a day (contract 1K). */
     readonly studioDaily: LimitRule;
   };
+  /** Attempts, leases and waits of background ingestion; each has a default of its own. */
   readonly ingest: IngestSettings;
 }
 

@@ -18,8 +18,11 @@ import { resolvePresigned } from "./studio.ts";
 
 /** What background ingestion needs beyond the ports of every request. */
 export interface IngestPorts {
+  /** Opens URLs. */
   readonly fetchUrl: FetchUrl;
+  /** Opens `s3://` paths with a client's own credentials. */
   readonly s3: S3Source;
+  /** Reads and joins media. */
   readonly media: Media;
   /** Opens the S3 credentials of API keys. */
   readonly sealer: Sealer;

@@ -101,10 +101,15 @@ export interface Provisioning {
   serverKeys(purpose: ServerKey["purpose"]): Promise<readonly [ServerKey, ...ServerKey[]]>;
 }
 
-export function createProvisioning(
-  accounts: AccountStore,
-  options: { readonly now?: () => number; readonly ids?: IdSource } = {},
-): Provisioning {
+export interface ProvisioningOptions {
+  /** Milliseconds since 1970 UTC. Default `Date.now`. */
+  readonly now?: () => number;
+  /** Default: ULIDs from `now` and the platform's randomness. */
+  readonly ids?: IdSource;
+}
+
+/** Makes and changes what `accounts` of a store holds: usually `createProvisioning(store.accounts)`. */
+export function createProvisioning(accounts: AccountStore, options: ProvisioningOptions = {}): Provisioning {
   const { now = Date.now } = options;
   const ids = options.ids ?? createIdSource(now);
 

@@ -24,13 +24,15 @@ import { mountStudio } from "./studio.ts";
 import { createTokens } from "./tokens.ts";
 
 export interface AppOptions {
+  /** The use cases that requests are answered from. */
   readonly docyard: Docyard;
   /** Where the token keys are. */
   readonly provisioning: Pick<Provisioning, "serverKeys">;
   /** Its own signed URLs are mounted if it serves them. */
   readonly blobs: BlobStore;
+  /** Told by health, metrics and the API's document: the host program's own, or docyard's. */
   readonly version: string;
-  /** Where clients reach this server; asked on each use, since a port may be known late. */
+  /** Where clients reach this server, the path it is mounted at included; asked on each use: a port may be known late. */
   readonly publicUrl: () => string;
   /** Default: no log. */
   readonly log?: Logger;
@@ -43,15 +45,15 @@ export interface AppOptions {
   /** What `/v1/readyz` asks, by name. Default: `docyard` as a whole, and `blobs`. */
   readonly checks?: ReadinessChecks;
   /**
-   * Whose request it is, for the log. Only the host knows its connections and which proxies it trusts; without this
-   * no address is noted, and no forwarded header is ever read (ruling 15).
+   * Whose request it is, for the log. Only the host knows its connections and which proxies it trusts. Default: no
+   * address is noted, and no forwarded header is ever read (ruling 15).
    */
   readonly clientAddress?: (bindings: HostBindings) => string | null;
-  /** When the certificate of the host's own TLS expires, in milliseconds since 1970 UTC, for the metrics. */
+  /** When the certificate of the host's own TLS expires, in milliseconds since 1970 UTC, for the metrics. Default: none. */
   readonly certificateExpiresAt?: () => number;
   /**
-   * Scalar's standalone script, gzipped; asked for once, when a browser first wants it. Without it, `/docs` is a page
-   * that links the document.
+   * Scalar's standalone script, gzipped; asked for once, when a browser first wants it. Default: none, and `/docs` is a
+   * page that links the document.
    */
   readonly docsAsset?: () => Promise<Uint8Array>;
 }

@@ -39,7 +39,7 @@ export interface DiskBlobsOptions {
   readonly now?: () => number;
   /** Milliseconds without a byte after which a transfer is given up; default 60,000. */
   readonly idleTimeoutMs?: number;
-  /** The file system calls; for tests that make them fail. */
+  /** The file system calls; for tests that make them fail. Default: Node's. */
   readonly io?: DiskIo;
 }
 

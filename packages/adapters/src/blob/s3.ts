@@ -16,6 +16,7 @@ import { digestObject, readObject } from "./s3-read.ts";
 import { createPresigner } from "./s3-sign.ts";
 
 export interface S3BlobsOptions {
+  /** Name of the bucket, which must exist. */
   readonly bucket: string;
   /** Keys begin with it; segments of `A-Z a-z 0-9 _ . -` joined by `/`. Default: none, the bucket is docyard's own. */
   readonly prefix?: string;

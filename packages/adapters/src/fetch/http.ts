@@ -47,8 +47,9 @@ export interface HttpFetchOptions {
   readonly ports?: readonly number[];
   /** Redirects followed before the chain is refused. Default 5. */
   readonly maxRedirects?: number;
+  /** How long each step may take. Default: each its own. */
   readonly timeouts?: HttpFetchTimeouts;
-  /** Certificates to trust instead of the well-known ones, in PEM. */
+  /** Certificates to trust instead of the well-known ones, in PEM. Default: the well-known ones. */
   readonly ca?: string | readonly string[];
   /** Default: the system's (`getaddrinfo`, so the hosts file counts). */
   readonly resolver?: Resolver;

@@ -15,8 +15,9 @@ import type { ScratchFile } from "./scratch.ts";
 import { openScratch } from "./scratch.ts";
 
 export interface FfmpegMediaOptions {
-  /** Absolute paths of the programs. */
+  /** Absolute path of the program. */
   readonly ffmpeg: string;
+  /** Absolute path of the other one, of the same version. */
   readonly ffprobe: string;
   /** An existing folder with room for the inputs and the result of a join at once. */
   readonly scratchDir: string;

@@ -31,7 +31,7 @@ export interface PostgresStoreOptions {
   readonly patienceMs?: number;
   /** Whether statements are prepared by name. Switch it off behind a pooler that cannot. Default true. */
   readonly prepare?: boolean;
-  /** Told of connections that broke while idle; nothing needs doing, the pool makes new ones. */
+  /** Told of connections that broke while idle; nothing needs doing, the pool makes new ones. Default: nobody is. */
   readonly onConnectionError?: (error: Error) => void;
 }
 

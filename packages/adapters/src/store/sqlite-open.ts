@@ -17,7 +17,7 @@ import { codeOf, isBusy } from "./sqlite-group.ts";
 export interface SqliteStoreOptions {
   /** Path of the database file, made if missing; its folder must exist. `:memory:` keeps nothing. */
   readonly file: string;
-  /** better-sqlite3's compiled addon, already loaded: for executables that carry it inside. */
+  /** better-sqlite3's compiled addon, already loaded: for executables that carry it inside. Default: the installed one. */
   readonly nativeBinding?: object;
   /** How long a write waits for another process that holds the write lock, in milliseconds. Default 5,000. */
   readonly busyTimeoutMs?: number;

@@ -42,20 +42,20 @@ export interface TestDoubleOptions {
   readonly seed?: number | string;
   /** When it begins, in milliseconds since 1970 UTC, or a clock that runs by itself. Default the first of 2026. */
   readonly start?: number | (() => number);
-  /** Limits, sizes and windows; what is left out is as live. */
+  /** Limits, sizes and windows. Default: as live, for each that is left out. */
   readonly settings?: SettingsInput;
   /** Begins every URL that it hands out; a function where the port is known late. Default `http://docyard.test`. */
   readonly url?: string | (() => string);
-  /** What Studio finds under its URLs and `s3://` paths; more can be added to `double.sources` later. */
+  /** What Studio finds under its URLs and `s3://` paths; more can be added to `double.sources` later. Default: nothing. */
   readonly sources?: Readonly<Record<string, FakeSource>>;
   /**
    * What reads Studio's media. Default `mediabunny`: docyard's own reader, loaded when it is first needed. `text`: a toy
    * for which `video:3000:anything` is three seconds of video. Or a driver of your own.
    */
   readonly media?: "mediabunny" | "text" | Media;
-  /** Ports of background ingestion that are not to be faked: for a double that fetches from the network. */
+  /** Ports of background ingestion that are not to be faked: for a double that fetches from the network. Default: none. */
   readonly ingest?: Partial<IngestPorts>;
-  /** Told what background work stumbled over; a server would log it. */
+  /** Told what background work stumbled over; a server would log it. Default: nobody is. */
   readonly onError?: (error: unknown) => void;
   /** What the app says that it is. Default `0.0.0-double`. */
   readonly version?: string;
