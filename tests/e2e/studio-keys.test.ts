@@ -88,7 +88,7 @@ describe("key s3-credentials", () => {
       expect((await readFile(join(folder.path, name))).includes(SECRET), `secret in ${name}`).toBe(false);
     }
 
-    expect(await run(["key", "s3-credentials", keyId, "--clear", "yes"], here())).toMatchObject({ code: 0 });
+    expect(await run(["key", "s3-credentials", keyId, "--clear"], here())).toMatchObject({ code: 0 });
     expect(await sealedOf(keyId)).toBeNull();
   });
 
