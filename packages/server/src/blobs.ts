@@ -60,8 +60,10 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
       const announced = Number(incoming.headers["content-length"] ?? Number.NaN);
       const isWhole = incoming.complete && Number.isFinite(announced);
       exchange.bytesIn = isWhole ? announced : bodyFollows(incoming) ? socket.bytesRead - start.read : 0;
-      exchange.bytesOut = outgoing.headersSent ? socket.bytesWritten - start.written : 0;
       exchange.aborted = isCut(outgoing);
+      const told = Number(outgoing.getHeader("content-length") ?? Number.NaN);
+      const isSent = !exchange.aborted && Number.isFinite(told);
+      exchange.bytesOut = !outgoing.headersSent ? 0 : isSent ? told : socket.bytesWritten - start.written;
     }
     // Without a head nothing was answered: the client had gone by then.
     exchange.status = outgoing.headersSent ? outgoing.statusCode : CLIENT_CLOSED;
@@ -118,6 +120,7 @@ interface NodePair {
     /** Null once the response is complete: Node takes it off the socket then. */
     readonly socket: { readonly destroyed: boolean } | null;
     setHeader(name: string, value: string): unknown;
+    getHeader(name: string): unknown;
   };
 }
 
