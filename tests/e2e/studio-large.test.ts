@@ -14,7 +14,7 @@ import { build } from "./program.ts";
 import { type Kit, openKit } from "./studio-kit.ts";
 
 const MIB = 1024 ** 2;
-const SOURCE_BYTES = (process.env["DOCYARD_TEST_FULL"] === "1" ? 5 : 2) * 1024 * MIB;
+const SOURCE_BYTES = (process.env["DOCYARD_TEST_FULL"] === "1" ? 5 : 1) * 1024 * MIB;
 /** What the server's resident memory may grow by (lesson R-25). */
 const GROWTH_MAX_BYTES = 64 * MIB;
 /** Staged bytes and their final name are one file; the rest is a reserve for whoever else uses the disk. */
