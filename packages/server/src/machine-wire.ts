@@ -6,7 +6,6 @@
 import type { Artifact, ArtifactStatus, CreateInput, ErrorCode, Listed, ListInput } from "@docyard/core";
 import { clampLimit, DocyardError, isDocyardError, isJsonObject, parseFilter } from "@docyard/core";
 import type { JsonObject, PageNumbers, SignedUrl } from "@docyard/core";
-import { lookup } from "mime-types";
 import { z } from "zod";
 import { structureFault } from "./body.ts";
 import { parseTime } from "./time.ts";
@@ -107,9 +106,9 @@ export interface TokenRequest {
 }
 
 /** @throws DocyardError `invalid_argument` with one issue per fault. */
-export function readCreate(body: unknown): CreateInput {
+export async function readCreate(body: unknown): Promise<CreateInput> {
   const { filename, contentType, size, metadata, hash } = parse(createShape, body);
-  const type = contentType ?? detectContentType(filename);
+  const type = contentType ?? (await detectContentType(filename));
   return {
     filename,
     ...(type == null ? {} : { contentType: type }),
@@ -140,10 +139,15 @@ function invalid(issues: readonly string[]): DocyardError {
   return new DocyardError("invalid_argument", issues.join("; "), { issues });
 }
 
+/** Read by the first who needs it: a tenth of the start otherwise. */
+let types: Promise<{ readonly lookup: (extension: string) => string | false }> | undefined;
+
 /** By the extension only, and only if there is one: `lookup` takes a bare `pdf` for an extension. */
-function detectContentType(filename: string): string | undefined {
+async function detectContentType(filename: string): Promise<string | undefined> {
   const dot = filename.lastIndexOf(".");
-  return (dot >= 0 && lookup(filename.slice(dot + 1))) || undefined;
+  if (dot < 0) return undefined;
+  const { lookup } = await (types ??= import("mime-types"));
+  return lookup(filename.slice(dot + 1)) || undefined;
 }
 
 // ---- the list's query

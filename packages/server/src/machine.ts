@@ -88,7 +88,7 @@ export function mountMachine(app: Hono<AppEnv>, options: MachineFaceOptions): vo
 
   app.post(ARTIFACTS_PATH, async (c) => {
     const dock = await open(c, "artifacts:write");
-    const input = readCreate(parseJson(await readText(c, bodyBytesMax)));
+    const input = await readCreate(parseJson(await readText(c, bodyBytesMax)));
     const created = await dock.create(input);
     c.get("exchange").artifactId = created.artifact.id;
     metrics.created(created.isDuplicate);
