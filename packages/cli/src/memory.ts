@@ -12,7 +12,12 @@ const BUFFERS_MAX_BYTES = 24 * 1024 * 1024;
 /** Milliseconds: at a gigabyte a second, 20 MiB arrive in between. */
 const LOOK_EVERY_MS = 20;
 
-type Collect = (options: { readonly type: "minor" }) => void;
+/** Buffers that a slow disk keeps waiting grow old, and the old ones are let go of by a whole collection only. */
+const OLD_GROWTH = 1.5;
+/** Milliseconds between two of those: each takes some ten. */
+const WHOLE_EVERY_MS = 250;
+
+type Collect = (options: { readonly type: "minor" | "major" }) => void;
 
 /**
  * From now on the young generation keeps the size it has grown to. Left to itself it doubles up to 64 MiB under steady
@@ -31,11 +36,22 @@ export function collectWhileReceiving(server: Server): void {
   let receiving = 0;
   let timer: NodeJS.Timeout | undefined;
 
+  /** Bytes of buffers that the last whole collection left: they are in use. */
+  let inUse = BUFFERS_MAX_BYTES;
+  let wholeAt = Number.NEGATIVE_INFINITY;
+
+  // Not `process.memoryUsage`, which throws where there is no `/proc`.
+  const buffers = (): number => getHeapStatistics().external_memory;
+
   const look = (): void => {
-    // Not `process.memoryUsage`, which throws where there is no `/proc`.
-    if (getHeapStatistics().external_memory < BUFFERS_MAX_BYTES) return;
-    collect ??= minorCollection();
+    if (buffers() < BUFFERS_MAX_BYTES) return;
+    collect ??= collection();
     collect({ type: "minor" });
+    const now = performance.now();
+    if (buffers() < inUse * OLD_GROWTH || now - wholeAt < WHOLE_EVERY_MS) return;
+    collect({ type: "major" });
+    wholeAt = now;
+    inUse = Math.max(BUFFERS_MAX_BYTES, buffers());
   };
 
   server.on("request", (incoming: IncomingMessage) => {
@@ -47,12 +63,13 @@ export function collectWhileReceiving(server: Server): void {
       if (receiving > 0) return;
       clearInterval(timer);
       timer = undefined;
+      inUse = BUFFERS_MAX_BYTES;
     });
   });
 }
 
-/** A collection of the young generation only, which takes about a millisecond; reached without a flag at the start. */
-function minorCollection(): Collect {
+/** A collection, of the young generation only (about a millisecond) or whole; reached without a flag at the start. */
+function collection(): Collect {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as Collect;
   setFlagsFromString("--no-expose-gc");
