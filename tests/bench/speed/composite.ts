@@ -65,16 +65,15 @@ const write = (run: () => void): Promise<void> =>
 const secret = randomBytes(32);
 function sign(id: string): string {
   const expires = Date.now() + 3_600_000;
-  return `/bytes/${id}?expires=${expires}&signature=${createHmac("sha256", secret)
-    .update(id + expires)
-    .digest("hex")}`;
+  const hmac = createHmac("sha256", secret).update(id + expires);
+  return `/bytes/${id}?expires=${expires}&signature=${hmac.digest("hex")}`;
 }
 
+type Said = { id: string; filename: string; metadata: object; size: number };
+type Sums = [digest: string, size: number];
+
 /** Hash in line, 2 MiB a write with one in flight, then a sync: what this machine does best with Node. */
-async function receive(
-  incoming: AsyncIterable<Buffer>,
-  path: string,
-): Promise<[digest: string, size: number]> {
+async function receive(incoming: AsyncIterable<Buffer>, path: string): Promise<Sums> {
   const file = await open(path, "w");
   const hash = createHash("sha256");
   let [group, held, size] = [[] as Buffer[], 0, 0];
@@ -115,7 +114,7 @@ function list(query: URLSearchParams): object {
   return { data, meta: { total, hasMore: offset + limit < total } };
 }
 
-const received = new Map<string, [digest: string, size: number]>();
+const received = new Map<string, Sums>();
 
 async function answer(incoming: IncomingMessage): Promise<object> {
   const { pathname, searchParams } = new URL(incoming.url!, "http://host");
@@ -125,12 +124,7 @@ async function answer(incoming: IncomingMessage): Promise<object> {
     return { sums: received.set(id, await receive(incoming, `${bytesFolder}/.${id}`)).get(id) };
   const parts: Buffer[] = [];
   for await (const part of incoming) parts.push(part as Buffer);
-  const said = JSON.parse(Buffer.concat(parts).toString()) as {
-    id: string;
-    filename: string;
-    metadata: object;
-    size: number;
-  };
+  const said = JSON.parse(Buffer.concat(parts).toString()) as Said;
   const at = Date.now();
   if (pathname === "/artifacts") {
     const made = `art_${randomBytes(16).toString("hex")}`;
