@@ -7,7 +7,7 @@ import type { BlobStore, Dock, Docyard, Principal, Store } from "@docyard/core";
 import { DocyardError, isDockId, SCOPES } from "@docyard/core";
 import type { Answer, Said } from "./commands.ts";
 import type { Config } from "./config.ts";
-import { EXIT_INTERRUPTED, Interrupted, UsageError } from "./failure.ts";
+import { EXIT_INTERRUPTED, Interrupted, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
 import { blobScheme, schemeOf, wireOperator } from "./wire.ts";
 
 export interface Operation {
@@ -22,9 +22,6 @@ export interface Operation {
 
 /** Named in the log of whatever an operator does. */
 export const OPERATOR_ID = "operator";
-
-/** Milliseconds in which a repeated signal is the same one, as in serve.ts. */
-const SAME_SIGNAL_MS = 250;
 
 /**
  * Opens everything, works, and closes it again.

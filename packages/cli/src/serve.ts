@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AppOptions, createApp } from "@docyard/server";
 import { type Config, isRunByNpm, unknownVariables } from "./config.ts";
-import { UsageError } from "./failure.ts";
+import { EXIT_INTERRUPTED, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
 import { firstRun, type FirstRunDocument } from "./documents.ts";
 import { banner, welcome } from "./first-run.ts";
 import { listen, type Fetch } from "./listen.ts";
@@ -34,15 +34,8 @@ const HANGUP = "SIGHUP";
  * its own the server is a daemon, and SIGHUP means what it means to those: it reads the certificate again.
  */
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", HANGUP] as const;
-/**
- * Milliseconds in which a repeated signal is the same one: a terminal's Ctrl-C reaches the whole process group, and
- * npm and npx hand it on a second time.
- */
-const SAME_SIGNAL_MS = 250;
 /** Milliseconds between two looks at whether npm's shell is still there. */
 const PARENT_POLL_MS = 200;
-/** 128 + SIGINT, as shells count. */
-const EXIT_INTERRUPTED = 130;
 
 /**
  * Runs until a signal asks it to stop; then ends the process with 0 once everything is closed.

@@ -7,13 +7,12 @@ import type { Dock, Principal } from "./access.ts";
 import type { Artifact, ArtifactStatus, Face, MediaType } from "./artifact.ts";
 import { isId } from "./artifact.ts";
 import type { Context } from "./context.ts";
-import { bug, invalid, newEvent, ROUNDS_MAX, shown, signDownload } from "./context.ts";
+import { bug, invalid, newEvent, ROUNDS_MAX, shown, signDownload, tombstone } from "./context.ts";
 import { DocyardError } from "./errors.ts";
 import type { Filter } from "./filter.ts";
 import type { PageNumbers, PageStart } from "./page.ts";
 import { clampLimit, decodeCursor, PAGE_LIMIT_DEFAULT, pageNumbers } from "./page.ts";
 import type { SignedUrl } from "./ports.ts";
-import { tombstone } from "./retention.ts";
 
 export interface ListInput {
   /** Clamped to 1000; default 20. */

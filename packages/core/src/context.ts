@@ -3,7 +3,8 @@
  * Internal to core; `docyard.ts` makes it once.
  */
 
-import type { Artifact, EventType, NewEvent } from "./artifact.ts";
+import type { Artifact, ArtifactChange, EventType, NewEvent } from "./artifact.ts";
+import { nextStatus } from "./artifact.ts";
 import { DocyardError } from "./errors.ts";
 import type { IdSource } from "./id.ts";
 import type { JsonObject } from "./json.ts";
@@ -196,6 +197,16 @@ export async function ring({ queue }: Context, id: string, delayMs = 0): Promise
   } catch {
     // The row is due, and the sweep rings again; `ready` tells the operator.
   }
+}
+
+/** What makes a row a tombstone, whose bytes go after the grace period unless another artifact shares them. */
+export function tombstone({ now, settings }: Context, artifact: Artifact): ArtifactChange {
+  return {
+    status: nextStatus(artifact, "remove"),
+    failure: null,
+    dueAt: now() + settings.graceMs,
+    updatedAt: now(),
+  };
 }
 
 /** Deletes bytes that no completed row claims. */

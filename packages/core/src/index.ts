@@ -12,6 +12,7 @@ export type * from "./ports.ts";
 export type * from "./ports-ingest.ts";
 export type { IngestSettings, Settings, SettingsInput } from "./context.ts";
 export { DEFAULT_SETTINGS } from "./context.ts";
+export { CHORES_INTERVAL_MS, SWEEP_INTERVAL_MS } from "./background.ts";
 export type { Background, BackgroundOptions, BackgroundReport } from "./background.ts";
 export type { Completed, CompleteInput, Created, CreateInput } from "./upload.ts";
 export type { Listed, ListInput } from "./catalog.ts";

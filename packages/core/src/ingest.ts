@@ -7,7 +7,15 @@
 import type { Artifact, ArtifactChange, EventType, Fragment, MediaType } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
-import { newEvent, ownBlobKey, ring, ROUNDS_MAX, sizeLimitError, STAGING_PREFIX } from "./context.ts";
+import {
+  newEvent,
+  ownBlobKey,
+  ring,
+  ROUNDS_MAX,
+  sizeLimitError,
+  STAGING_PREFIX,
+  tombstone,
+} from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import { requireRoom } from "./intake.ts";
 import type { JsonObject } from "./json.ts";
@@ -395,7 +403,7 @@ async function publish(
   staged: Staged,
   facts: Examined,
 ): Promise<IngestOutcome> {
-  const { artifacts, blobs, settings, now } = context;
+  const { artifacts, blobs, now } = context;
   const content = { size: staged.size, digest: staged.digest };
   const dock = await context.accounts.find("dock", { id: lease.artifact().dockId });
   for (let round = 0; round < ROUNDS_MAX; round++) {
@@ -403,15 +411,10 @@ async function publish(
     if (artifact.face === "machine") {
       const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
       if (twin !== null) {
-        await lease.write(
-          {
-            status: nextStatus(artifact, "remove"),
-            duplicateOf: twin.id,
-            dueAt: now() + settings.graceMs,
-            updatedAt: now(),
-          },
-          ["artifact.deleted", { duplicateOf: twin.id }],
-        );
+        await lease.write({ ...tombstone(context, artifact), duplicateOf: twin.id }, [
+          "artifact.deleted",
+          { duplicateOf: twin.id },
+        ]);
         return "completed";
       }
     }

@@ -4,10 +4,9 @@
  * still want stays.
  */
 
-import type { Artifact, ArtifactChange, Face } from "./artifact.ts";
-import { nextStatus } from "./artifact.ts";
+import type { Artifact, Face } from "./artifact.ts";
 import type { Context } from "./context.ts";
-import { newEvent } from "./context.ts";
+import { newEvent, tombstone } from "./context.ts";
 import type { PageStart } from "./page.ts";
 import type { RetentionRule } from "./quota.ts";
 
@@ -93,16 +92,6 @@ async function remove(context: Context, artifact: Artifact): Promise<boolean> {
     newEvent(context, "artifact.deleted", null, { reason: "retention" }),
   );
   return removed !== null;
-}
-
-/** What makes a row a tombstone, whose bytes go after the grace period unless another artifact shares them. */
-export function tombstone({ now, settings }: Context, artifact: Artifact): ArtifactChange {
-  return {
-    status: nextStatus(artifact, "remove"),
-    failure: null,
-    dueAt: now() + settings.graceMs,
-    updatedAt: now(),
-  };
 }
 
 function counting({ artifacts, bytes, docks }: RetentionReport, { dockId, size }: Artifact): RetentionReport {

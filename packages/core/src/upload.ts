@@ -17,6 +17,7 @@ import {
   shown,
   sizeLimitError,
   STAGING_PREFIX,
+  tombstone,
 } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import { metadataFault } from "./filter.ts";
@@ -210,7 +211,7 @@ async function settle(context: Context, first: Artifact, dock: Dock, by: string)
           : await artifacts.update(
               artifact.id,
               artifact.version,
-              duplicateChange(context, artifact, twin),
+              { ...tombstone(context, artifact), duplicateOf: twin.id },
               newEvent(context, "artifact.deleted", by, { duplicateOf: twin.id }),
             );
     } catch (error) {
@@ -287,15 +288,6 @@ function finishChange(
   // One that shares may have left a copy of its own behind: the sweep looks once.
   const dueAt = content.sharesBlob ? now() : null;
   return { ...content, status: nextStatus(artifact, "finish"), dueAt, updatedAt: now() };
-}
-
-function duplicateChange({ now, settings }: Context, artifact: Artifact, twin: Artifact): ArtifactChange {
-  return {
-    status: nextStatus(artifact, "remove"),
-    duplicateOf: twin.id,
-    dueAt: now() + settings.graceMs,
-    updatedAt: now(),
-  };
 }
 
 /** One folder per dock and hour: easy to find and back up by hand, and never millions of names in one folder. */

@@ -14,7 +14,7 @@ import type {
   SettingsInput,
   Store,
 } from "@docyard/core";
-import { createDocyard, createProvisioning } from "@docyard/core";
+import { CHORES_INTERVAL_MS, createDocyard, createProvisioning, SWEEP_INTERVAL_MS } from "@docyard/core";
 import { memoryLimit } from "../limit/memory.ts";
 import { memoryQueue } from "../queue/memory.ts";
 import type { VirtualClock } from "./clock.ts";
@@ -79,10 +79,6 @@ export interface ServerProcess<App extends FetchApp> {
   forgetCounts(): Promise<void>;
   end(): Promise<void>;
 }
-
-/** As the server's own background work has it: a sweep each 30 s, the rest each hour. */
-const SWEEP_INTERVAL_MS = 30_000;
-const CHORES_INTERVAL_MS = 3_600_000;
 
 export function startProcess<App extends FetchApp>(options: ProcessOptions<App>): ServerProcess<App> {
   const { clock, faults, ids, random, tasks, onError } = options;
