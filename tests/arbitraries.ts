@@ -27,11 +27,7 @@ export const STATUSES: readonly ArtifactStatus[] = [
 export const FACES: readonly Face[] = ["machine", "studio"];
 export const MEDIA_TYPES: readonly MediaType[] = ["video", "audio", "script"];
 
-/**
- * Keys that plain ones hide: prototype names, our own path syntax, what databases refuse, what JSON escapes. None has a
- * backslash: core refuses them, and an object with one makes V8 misread escaped keys in the whole process from then on
- * (nodejs/node#63785).
- */
+/** Keys that plain ones hide: prototype names, our own path syntax, what databases refuse, what JSON escapes. */
 export const HOSTILE_KEYS: readonly string[] = [
   "__proto__",
   "constructor",
@@ -43,6 +39,8 @@ export const HOSTILE_KEYS: readonly string[] = [
   "[]",
   "\0",
   "\n",
+  "\\",
+  "\\n",
   "\ud800",
   "\udc00",
   "é",

@@ -13,6 +13,7 @@ import {
   METADATA_VALUES_MAX,
   metadataFault,
   parseFilter,
+  parseJson,
   terms,
 } from "@docyard/core";
 import * as fc from "fast-check";
@@ -59,17 +60,11 @@ const STRANGE_KEYS = [
 
 const NUMBERS = [0, -0, 1, -1, 5, 1.5, 0.1, 1e21, 1e-7, 2 ** 53 - 1, 2 ** 53, 5e-324, Number.MAX_VALUE];
 
-/**
- * No backslashes: V8 renames an escaped key once a key with a backslash stood in the same place of an
- * earlier document (nodejs/node#63785), which would fail these laws at random. Tables below have backslashes.
- */
-const key = fc
-  .oneof(
-    { weight: 3, arbitrary: fc.constantFrom("a", "b", "c") },
-    { weight: 2, arbitrary: fc.constantFrom(...STRANGE_KEYS) },
-    { weight: 1, arbitrary: fc.string({ unit: "binary", maxLength: 6 }) },
-  )
-  .map((text) => text.replaceAll("\\", "|"));
+const key = fc.oneof(
+  { weight: 3, arbitrary: fc.constantFrom("a", "b", "c") },
+  { weight: 2, arbitrary: fc.constantFrom(...STRANGE_KEYS) },
+  { weight: 1, arbitrary: fc.string({ unit: "binary", maxLength: 6 }) },
+);
 
 const scalar = fc.oneof(
   fc.constantFrom<JsonValue>(
@@ -260,7 +255,7 @@ describe("match", () => {
   test("survives being written as JSON and read again", () => {
     fc.assert(
       fc.property(pair, ([metadata, filter]) => {
-        const again = (value: JsonValue): JsonValue => JSON.parse(JSON.stringify(value)) as JsonValue;
+        const again = (value: JsonValue): JsonValue => parseJson(JSON.stringify(value));
         expect(match(again(metadata), again(filter))).toBe(match(metadata, filter));
       }),
       RUNS,
@@ -359,7 +354,8 @@ describe("terms", () => {
         expect(new Set(found.map((term) => JSON.stringify(term))).size).toBe(found.length);
         for (const { path, value } of found) {
           for (const text of [path, value]) {
-            expect(text).not.toMatch(/\p{Cc}/u);
+            // What JSON escapes; the delete character and those from 0x80 harm no database.
+            expect(Array.from(text).filter((char) => char < " ")).toEqual([]);
             expect(text.isWellFormed()).toBe(true);
             expect(text.length).toBeGreaterThan(0);
           }
@@ -601,7 +597,7 @@ describe("metadataFault", () => {
 });
 
 function read(text: string): JsonObject {
-  return JSON.parse(text) as JsonObject;
+  return parseJson(text) as JsonObject;
 }
 
 /** The filter, or null where it is refused; any other error is a failure. */

@@ -5,7 +5,7 @@
  */
 
 import { DocyardError } from "./errors.ts";
-import { isJsonObject, parseStored } from "./json.ts";
+import { isJsonObject, parseJson } from "./json.ts";
 import type { StoreRecord } from "./ports.ts";
 
 export const ARCHIVE_FORMAT = "docyard-archive";
@@ -158,7 +158,7 @@ export async function readRecords(
 function readRecord(name: string, line: string): StoreRecord {
   let record: unknown;
   try {
-    record = parseStored(line);
+    record = parseJson(line);
   } catch {
     record = null;
   }
@@ -179,7 +179,7 @@ export function printManifest(manifest: Manifest): Uint8Array {
 export function readManifest(bytes: Uint8Array): Manifest {
   let manifest: Partial<Record<keyof Manifest, unknown>> | null = null;
   try {
-    const value: unknown = parseStored(new TextDecoder().decode(bytes));
+    const value: unknown = parseJson(new TextDecoder().decode(bytes));
     if (isJsonObject(value)) manifest = value;
   } catch {
     // Told below.

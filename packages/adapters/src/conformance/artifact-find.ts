@@ -4,7 +4,7 @@
  */
 
 import type { Artifact, FindQuery, Filter, Position, Store } from "@docyard/core";
-import { compareNewestFirst, foldName, match } from "@docyard/core";
+import { compareNewestFirst, foldName, match, parseJson } from "@docyard/core";
 import { expect } from "vitest";
 import type { StoreCase } from "./store-case.ts";
 import {
@@ -486,7 +486,7 @@ export const FIND_CASES: readonly StoreCase[] = [
   {
     name: "documents with odd keys and values are found by themselves and by each of their members",
     async run({ store }) {
-      const documents = HOSTILE_METADATA.map((text) => JSON.parse(text) as Filter);
+      const documents = HOSTILE_METADATA.map((text) => parseJson(text) as Filter);
       await insertAll(
         store,
         documents.map((metadata, i) => completed(i, { metadata })),

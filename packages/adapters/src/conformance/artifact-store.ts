@@ -4,7 +4,7 @@
  */
 
 import type { Artifact, Store } from "@docyard/core";
-import { isDocyardError } from "@docyard/core";
+import { isDocyardError, parseJson } from "@docyard/core";
 import { describe, expect } from "vitest";
 import { FIND_CASES } from "./artifact-find.ts";
 import { USAGE_CASES } from "./artifact-usage.ts";
@@ -150,7 +150,7 @@ const INSERT_CASES: readonly StoreCase[] = [
   {
     name: "metadata comes back as it went in, however odd its keys and values",
     async run({ store }) {
-      const documents = HOSTILE_METADATA.map((text) => JSON.parse(text) as Artifact["metadata"]);
+      const documents = HOSTILE_METADATA.map((text) => parseJson(text) as Artifact["metadata"]);
       await insertAll(
         store,
         documents.map((metadata, i) => completed(i, { metadata })),

@@ -276,6 +276,7 @@ export const HOSTILE_METADATA: readonly string[] = [
   '{"":"empty","." :"dot","a.b":1,"\\"":2,"[]":3}',
   '{"nul":"\\u0000","lone":"\\ud800","tail":"\\udfff","sep":"\\u2028"}',
   '{"\\u0000":1,"\\n":2,"\\ud800":3,"\\udc00":4}',
+  '{"\\\\":1,"\\\\n":2,"C:\\\\temp":{"\\\\\\"":[{"\\u0001":"\\\\"}]}}',
   '{"precomposed":"é","decomposed":"e\\u0301"}',
   '{"big":9007199254740991,"small":5e-324,"huge":1.7976931348623157e308,"neg":-1.5}',
   '{"true":true,"false":false,"null":null,"zero":0,"text":"true"}',

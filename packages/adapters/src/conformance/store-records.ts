@@ -4,7 +4,7 @@
  */
 
 import type { AccountRecord, Artifact, ArtifactEvent, Store, StoreRecord } from "@docyard/core";
-import { handleOf, NO_USAGE } from "@docyard/core";
+import { handleOf, NO_USAGE, parseJson } from "@docyard/core";
 import { describe, expect } from "vitest";
 import { client, dock, key, one, organization, serverKey } from "./account-records.ts";
 import type { OpenStore, StoreCase } from "./store-case.ts";
@@ -340,9 +340,9 @@ const LOAD_CASES: readonly StoreCase[] = [
     async run({ store }) {
       const odd = HOSTILE_NAMES.map((filename, i) => completed(100 + i, { filename }));
       const documents = HOSTILE_METADATA.map((text, i) =>
-        completed(200 + i, { metadata: JSON.parse(text) as Artifact["metadata"] }),
+        completed(200 + i, { metadata: parseJson(text) as Artifact["metadata"] }),
       );
-      const data = JSON.parse(HOSTILE_METADATA[3]!) as ArtifactEvent["data"];
+      const data = parseJson(HOSTILE_METADATA[3]!) as ArtifactEvent["data"];
       const records = [
         ...one.map(accountRecord),
         ...[FULL, ...odd, ...documents].map(artifactRecord),

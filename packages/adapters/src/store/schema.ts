@@ -3,10 +3,17 @@
  * How the tables come to be is in `migrations.ts`; what they answer is in the `sql-*.ts` files.
  */
 
-import type { Artifact, ArtifactChange, ArtifactStatus, EventType, Face, MediaType } from "@docyard/core";
-import { foldName } from "@docyard/core";
+import type {
+  Artifact,
+  ArtifactChange,
+  ArtifactStatus,
+  EventType,
+  Face,
+  JsonObject,
+  MediaType,
+} from "@docyard/core";
+import { foldName, parseJson } from "@docyard/core";
 import type { ColumnType, Generated, Selectable } from "kysely";
-import { parseStored } from "./json.ts";
 
 /** One artifact. JSON is kept as text: `JSON.stringify` escapes what databases refuse (NUL, unpaired surrogates). */
 export interface ArtifactTable {
@@ -212,7 +219,7 @@ export function fromRow(row: ArtifactRow): Artifact {
     contentType: row.content_type,
     size: row.size,
     digest: row.digest,
-    metadata: parseStored(row.metadata),
+    metadata: parseJson(row.metadata) as JsonObject,
     mediaType: row.media_type,
     source: JSON.parse(row.source) as Artifact["source"],
     durationMs: row.duration_ms,

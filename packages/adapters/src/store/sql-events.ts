@@ -3,9 +3,9 @@
  * Which change writes which event is core's; they share a transaction because `sql-artifacts.ts` says so.
  */
 
-import type { Artifact, ArtifactEvent, NewEvent } from "@docyard/core";
+import type { Artifact, ArtifactEvent, JsonObject, NewEvent } from "@docyard/core";
+import { parseJson } from "@docyard/core";
 import { sql } from "kysely";
-import { parseStored } from "./json.ts";
 import type { EventTable } from "./schema.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { all, fillingIn, integer, statement, text } from "./sql.ts";
@@ -78,6 +78,6 @@ export function fromRow(row: EventTable): ArtifactEvent {
     type: row.type,
     at: row.at,
     by: row.by,
-    data: parseStored(row.data),
+    data: parseJson(row.data) as JsonObject,
   };
 }

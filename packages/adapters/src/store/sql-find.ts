@@ -4,8 +4,7 @@
  */
 
 import type { FindQuery, Found, Position } from "@docyard/core";
-import { compareNewestFirst, match } from "@docyard/core";
-import { parseStored } from "./json.ts";
+import { compareNewestFirst, match, parseJson } from "@docyard/core";
 import { fromRow } from "./schema.ts";
 import type { ArtifactRow } from "./schema.ts";
 import type { Candidate, Range } from "./sql-page.ts";
@@ -46,7 +45,7 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
         }
         const candidate = batch[next++]!;
         if (part.check === null) return candidate;
-        if (match(parseStored(candidate.metadata), part.check)) return candidate;
+        if (match(parseJson(candidate.metadata), part.check)) return candidate;
       }
     };
   }

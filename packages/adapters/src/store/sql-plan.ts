@@ -4,8 +4,7 @@
  */
 
 import type { ArtifactStatus, Face, Filter, FindQuery } from "@docyard/core";
-import { foldName, match } from "@docyard/core";
-import { parseStored } from "./json.ts";
+import { foldName, match, parseJson } from "@docyard/core";
 import type { ArtifactRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
 import type { Candidate, Pages, Shape } from "./sql-page.ts";
@@ -188,7 +187,7 @@ function isWanted(
     (mediaType === undefined || row.media_type === mediaType) &&
     row.created_at >= (createdAfter ?? -Infinity) &&
     row.created_at < (createdBefore ?? Infinity) &&
-    (Object.keys(filter).length === 0 || match(parseStored(row.metadata), filter))
+    (Object.keys(filter).length === 0 || match(parseJson(row.metadata), filter))
   );
 }
 
