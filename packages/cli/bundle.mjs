@@ -55,7 +55,6 @@ await build({
   format: "esm",
   platform: "node",
   target: "node24",
-  keepNames: true,
   legalComments: "external",
   logLevel: "warning",
   plugins: [namesOfLibrariesOnDemand],

@@ -20,6 +20,7 @@ import type { Fingerprint, Sidecar } from "./sidecar.ts";
 import { CHUNK_BYTES, fingerprintOf, parseSidecar, sameFile, sidecarBytesMax } from "./sidecar.ts";
 
 const TEMP_DIRECTORY = ".tmp";
+const PROBE_MODE = 0o600;
 /** Milliseconds after which a temporary file belongs to no living process: a live one writes every few minutes. */
 const TEMP_AGE_MAX_MS = 24 * 60 * 60 * 1000;
 /** Digests remembered by file, so that `complete` need not read back a small upload that has just been seen. */
@@ -262,11 +263,11 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
 
   const probe = async (): Promise<void> => {
     const path = tempPath();
-    const handle = await io.open(path, "wx+");
+    const file = await io.create(path, PROBE_MODE);
     try {
-      await handle.write("docyard");
+      await file.writev([Buffer.from("docyard")], 0);
     } finally {
-      await handle.close();
+      await file.close();
       await io.unlink(path);
     }
   };

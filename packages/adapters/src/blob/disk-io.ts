@@ -3,8 +3,22 @@
  * Leaves all policy to its callers.
  */
 
+import type { BigIntStats } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fstatSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  unlinkSync,
+  writev,
+} from "node:fs";
 import * as fs from "node:fs/promises";
-import { constants, linkSync, lstatSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
+import { promisify } from "node:util";
 
 export type DiskIo = Pick<
   typeof fs,
@@ -19,27 +33,57 @@ export type DiskIo = Pick<
   | "rmdir"
   | "statfs"
   | "unlink"
->;
+> & {
+  /** Makes a file that is not there yet, never through a symbolic link. */
+  create(path: string, mode: number): Promise<NewFile>;
+};
+
+/** A file that is being written: as much of a `FileHandle` as that takes. Not to be closed while a call is under way. */
+export interface NewFile {
+  writev(chunks: readonly Uint8Array[], position: number): Promise<{ readonly bytesWritten: number }>;
+  datasync(): Promise<void>;
+  stat(): Promise<BigIntStats>;
+  close(): Promise<void>;
+}
+
+const CREATE_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+/** Bytes of a file that is gone at once when its last name is; the blocks of one GiB take a third of a second. */
+const LIGHT_BYTES_MAX = 8 * 1024 * 1024;
+
+const writevAsync = promisify(writev);
+const fdatasyncAsync = promisify(fdatasync);
 
 /**
  * What only touches names is done at once, in this thread: on a local file system it takes some ten microseconds, and
- * handing it to a thread of the pool costs ten times that in processor time alone. What moves or syncs bytes waits there.
+ * handing it to a thread of the pool costs ten times that in processor time alone. What moves, syncs or frees many bytes
+ * waits there. A plain descriptor for new files, because a `FileHandle` costs as much again as the call that makes it.
  */
 export const nodeDiskIo: DiskIo = {
   ...fs,
   link: async (...args) => linkSync(...args),
   lstat: (async (...args: Parameters<typeof lstatSync>) => lstatSync(...args)) as typeof fs.lstat,
-  rename: async (...args) => renameSync(...args),
+  rename: async (from, to) => (freesMuch(to) ? fs.rename(from, to) : renameSync(from, to)),
   rmdir: async (path) => rmdirSync(path),
-  unlink: async (...args) => unlinkSync(...args),
+  unlink: async (path) => (freesMuch(path) ? fs.unlink(path) : unlinkSync(path)),
+  create: async (path, mode) => {
+    const descriptor = openSync(path, CREATE_FLAGS, mode);
+    return {
+      writev: (chunks, position) => writevAsync(descriptor, chunks, position),
+      datasync: () => fdatasyncAsync(descriptor),
+      stat: async () => fstatSync(descriptor, { bigint: true }),
+      close: async () => closeSync(descriptor),
+    };
+  },
 };
+
+/** Whether taking this name away frees more than a moment's worth of blocks. */
+function freesMuch(path: Parameters<typeof lstatSync>[0]): boolean {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  return stats !== undefined && stats.nlink === 1 && stats.size > LIGHT_BYTES_MAX;
+}
 
 /** Never through a symbolic link: nobody who may write into the root can point a key elsewhere. */
 export const READ_FLAGS: number = constants.O_RDONLY | constants.O_NOFOLLOW;
-/** A file that nobody has opened before. */
-export const CREATE_FLAGS: number =
-  constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-
 export function isErrno(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && codes.includes(String((error as NodeJS.ErrnoException).code));
 }

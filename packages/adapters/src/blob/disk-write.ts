@@ -4,12 +4,11 @@
  */
 
 import { createHash } from "node:crypto";
-import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { DocyardError } from "@docyard/core";
 import { eachChunk } from "./body.ts";
-import type { DiskIo } from "./disk-io.ts";
-import { CREATE_FLAGS, isErrno } from "./disk-io.ts";
+import type { DiskIo, NewFile } from "./disk-io.ts";
+import { isErrno } from "./disk-io.ts";
 import { tooLarge } from "./serve.ts";
 import type { Sidecar } from "./sidecar.ts";
 import { CHUNK_BYTES, fingerprintOf, printSidecar } from "./sidecar.ts";
@@ -39,9 +38,9 @@ export async function writeBlobFile(
   body: AsyncIterable<Uint8Array>,
   options: WriteOptions,
 ): Promise<Sidecar> {
-  return createFile(io, path, async (handle) => {
+  return createFile(io, path, async (file) => {
     const sums = createSums();
-    const writer = createGroupWriter(handle);
+    const writer = createGroupWriter(file);
     writers++;
     try {
       await eachChunk(body, options.signal, async (chunk) => {
@@ -55,16 +54,16 @@ export async function writeBlobFile(
       writers--;
       await writer.settle();
     }
-    const [stats] = await Promise.all([handle.stat({ bigint: true }), handle.datasync()]);
-    return { ...sums.finish(), file: fingerprintOf(stats) };
+    await file.datasync();
+    return { ...sums.finish(), file: fingerprintOf(await file.stat()) };
   });
 }
 
 /** Writes and syncs a sidecar at `path`, which must not exist. */
 export async function writeSidecarFile(io: DiskIo, path: string, sidecar: Sidecar): Promise<void> {
-  await createFile(io, path, async (handle) => {
-    await handle.writeFile(printSidecar(sidecar));
-    await handle.datasync();
+  await createFile(io, path, async (file) => {
+    await writeWhole(file, [Buffer.from(printSidecar(sidecar))], 0);
+    await file.datasync();
   });
 }
 
@@ -102,16 +101,16 @@ export function createSums(): {
 }
 
 /** Opens a new file for `fill` and closes it; if anything fails, also the close, the file is gone again. */
-async function createFile<T>(io: DiskIo, path: string, fill: (handle: FileHandle) => Promise<T>): Promise<T> {
-  const handle = await io.open(path, CREATE_FLAGS, FILE_MODE).catch((error: unknown) => {
+async function createFile<T>(io: DiskIo, path: string, fill: (file: NewFile) => Promise<T>): Promise<T> {
+  const file = await io.create(path, FILE_MODE).catch((error: unknown) => {
     throw explained(error);
   });
   try {
     let result: T;
     try {
-      result = await fill(handle);
+      result = await fill(file);
     } finally {
-      await handle.close();
+      await file.close();
     }
     return result;
   } catch (error) {
@@ -124,8 +123,15 @@ async function createFile<T>(io: DiskIo, path: string, fill: (handle: FileHandle
 /** Uploads under way in this process. */
 let writers = 0;
 
+async function writeWhole(file: NewFile, chunks: readonly Uint8Array[], at: number): Promise<void> {
+  const length = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const { bytesWritten } = await file.writev(chunks, at);
+  // libuv goes on after a short write, so this is a full disk that did not say so.
+  if (bytesWritten !== length) throw new Error(`the disk took ${bytesWritten} of ${length} bytes`);
+}
+
 /** Gathers chunks into writes of up to 2 MiB, with one in flight. */
-function createGroupWriter(handle: FileHandle): {
+function createGroupWriter(file: NewFile): {
   push(chunk: Uint8Array): Promise<void>;
   flush(): Promise<void>;
   settle(): Promise<void>;
@@ -135,14 +141,9 @@ function createGroupWriter(handle: FileHandle): {
   let position = 0;
   let inFlight: Promise<void> = Promise.resolve();
 
-  const write = async (chunks: Uint8Array[], length: number, at: number): Promise<void> => {
-    const { bytesWritten } = await handle.writev(chunks, at);
-    // libuv goes on after a short write, so this is a full disk that did not say so.
-    if (bytesWritten !== length) throw new Error(`the disk took ${bytesWritten} of ${length} bytes`);
-  };
   const start = async (): Promise<void> => {
     await inFlight;
-    inFlight = write(group, bytes, position);
+    inFlight = writeWhole(file, group, position);
     inFlight.catch(() => {}); // reported by whoever awaits it next
     position += bytes;
     group = [];

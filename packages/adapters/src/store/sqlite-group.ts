@@ -1,12 +1,14 @@
 /**
- * Group commit: all writes of one turn of the event loop share one transaction, and thus one sync to the disk.
- * Opening the database and what the writes do is left to others.
+ * Group commit: writes that come in turn after turn of the event loop share one transaction, and thus one sync to the
+ * disk. Opening the database and what the writes do is left to others.
  */
 
 import type { Database, Statement } from "better-sqlite3";
 
 /** Most writes in one transaction: bounds how long readers and other processes wait for it. */
 const GROUP_MAX = 256;
+/** Most turns that a group waits while writes keep coming; a turn in which none came ends the wait before that. */
+const TURNS_MAX = 16;
 /** Pause before the write lock is tried again, in milliseconds, while another process holds it. */
 const LOCK_RETRY_MS = 10;
 
@@ -54,7 +56,15 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   const schedule = (): void => {
     if (isScheduled) return;
     isScheduled = true;
-    setImmediate(flush);
+    gather(queue.length, TURNS_MAX);
+  };
+
+  /** A sync stops the thread for longer than all else that a write costs: worth a few turns where others are coming. */
+  const gather = (seen: number, turns: number): void => {
+    setImmediate(() => {
+      if (queue.length > seen && queue.length < GROUP_MAX && turns > 1) gather(queue.length, turns - 1);
+      else flush();
+    });
   };
 
   /** False while another process holds the lock and there is time left to wait for it. */
