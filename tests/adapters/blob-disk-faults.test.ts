@@ -41,7 +41,7 @@ function watchedIo(): WatchedIo {
 
   const shown = (path: unknown): string => {
     const text = String(path);
-    return text.includes("/.tmp/") ? `<${basename(text).slice(-6)}>` : basename(text);
+    return text.includes("/.tmp/") ? `<${text.slice(text.lastIndexOf("-") + 1)}>` : basename(text);
   };
   const watched = async <T>(name: string, paths: readonly string[], run: () => Promise<T>): Promise<T> => {
     const call: Call = { name, paths, begun: ++step, ended: Number.POSITIVE_INFINITY };

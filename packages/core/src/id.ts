@@ -2,6 +2,9 @@
 
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/** Of one id. */
+const ENTROPY_BYTES = 10;
+
 /** Makes ids that grow strictly within one process, also inside one millisecond. */
 export interface IdSource {
   /** `prefix_` and a ULID: 48 bits of milliseconds, 80 random bits. */
@@ -19,13 +22,24 @@ export function createIdSource(
   random: (bytes: Uint8Array<ArrayBuffer>) => void = (bytes) => void crypto.getRandomValues(bytes),
 ): IdSource {
   let lastTime = -1;
-  const entropy = new Uint8Array(10);
+  const entropy = new Uint8Array(ENTROPY_BYTES);
+  // A call to the system for many ids at once: for one at a time it costs more than the rest of an id.
+  const pool = new Uint8Array(100 * ENTROPY_BYTES);
+  let used = pool.length;
+  const refresh = (): void => {
+    if (used === pool.length) {
+      random(pool);
+      used = 0;
+    }
+    entropy.set(pool.subarray(used, used + ENTROPY_BYTES));
+    used += ENTROPY_BYTES;
+  };
 
   /** Fresh randomness in a new millisecond, the old plus one in the same: that is what keeps ids growing. */
   const next = (): number => {
     const time = Math.max(now(), lastTime);
     if (time > lastTime) {
-      random(entropy);
+      refresh();
       // Room for increments: a leading 1 bit at the very top would leave none.
       entropy[0]! &= 0x7f;
       entropy[4]! &= 0x7f;

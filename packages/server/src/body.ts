@@ -13,6 +13,8 @@ export const BODY_TIMEOUT_MS = 30_000;
 /** Nesting of a body: metadata may have 32 levels below the two of its request. */
 export const BODY_DEPTH_MAX = 64;
 
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
+
 /**
  * The body as text; bytes that are not UTF-8 are refused, a byte order mark is dropped.
  * @throws HttpFault 413, without having read on; DocyardError `invalid_argument`.
@@ -21,7 +23,7 @@ export async function readText(c: AppContext, bytesMax: number): Promise<string>
   const bytes = await readBytes(c.req.raw, c.req.header("content-length"), bytesMax);
   c.get("exchange").bytesIn = bytes.length;
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return strictUtf8.decode(bytes);
   } catch {
     throw new DocyardError("invalid_argument", "Request body must be UTF-8 text");
   }

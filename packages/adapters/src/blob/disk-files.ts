@@ -84,7 +84,10 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
   const digests = createDigestCache();
 
   const pathFor = (key: string): string => join(root, checkKey(key));
-  const tempPath = (): string => join(tempDirectory, `${process.pid}-${randomBytes(12).toString("hex")}`);
+  // Unlike any other process's, on any machine that shares the folder.
+  const tempPrefix = join(tempDirectory, `${process.pid}-${randomBytes(12).toString("hex")}-`);
+  let temps = 0;
+  const tempPath = (): string => `${tempPrefix}${++temps}`;
   const drop = async (path: string | null): Promise<void> => {
     if (path !== null) await io.unlink(path).catch(() => {});
   };

@@ -214,6 +214,29 @@ const CASES: readonly StoreCase[] = [
     },
   },
   {
+    name: "who asks after a change sees it, however closely the questions follow each other",
+    async run({ store: { accounts } }) {
+      await accounts.insert([client(1)]);
+      const isActive = async () => (await accounts.find("client", { id: "mc_1" }))?.isActive;
+      for (let i = 0; i < 20; i++) {
+        const next = i % 2 === 1;
+        const answers: (boolean | undefined)[] = [];
+        await Promise.all([
+          isActive(),
+          accounts
+            .update("client", "mc_1", { isActive: next })
+            .then(async () => answers.push(await isActive())),
+          isActive(),
+        ]);
+        expect([...answers, await isActive()]).toEqual([next, next]);
+      }
+      const late = client(2);
+      expect(await accounts.find("client", { id: late.id })).toBeNull();
+      await accounts.insert([late]);
+      expect(await accounts.find("client", { id: late.id })).toEqual(late);
+    },
+  },
+  {
     name: "what a caller does to a record afterwards does not reach the store",
     async run({ store: { accounts } }) {
       const scopes: MachineClient["scopes"][number][] = ["artifacts:read"];

@@ -3,7 +3,7 @@
  * The operations are in `sql-artifacts.ts` and `sql-accounts.ts`.
  */
 
-import type { AccountKind, AccountOf, Store } from "@docyard/core";
+import type { AccountKind, AccountOf, AccountRecord, Store } from "@docyard/core";
 import { accountSql } from "./sql-accounts.ts";
 import { artifactSql } from "./sql-artifacts.ts";
 import type { Snapshot } from "./sql-dump.ts";
@@ -32,6 +32,7 @@ export interface Runner {
 export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close }: Runner): Store {
   const artifacts = artifactSql(dialect);
   const accounts = accountSql(dialect);
+  const turn = createTurnMemo();
   const load = loadSql(dialect);
   const firstPage = dumpSql(dialect);
   return {
@@ -57,21 +58,61 @@ export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close
     },
     accounts: {
       insert: (records) =>
-        write(() => accounts.insert(records), "An id or handle of these records is taken within its kind"),
+        turn.forgottenBy(
+          write(() => accounts.insert(records), "An id or handle of these records is taken within its kind"),
+        ),
       find: <K extends AccountKind>(kind: K, by: { readonly id: string } | { readonly handle: string }) =>
-        read(() => accounts.find(kind, by), true),
+        turn.shared("id" in by ? `${kind} id ${by.id}` : `${kind} handle ${by.handle}`, () =>
+          read(() => accounts.find(kind, by), true),
+        ),
       list: <K extends AccountKind>(kind: K, organizationId?: string) =>
         read(() => accounts.list(kind, organizationId), true),
       update: <K extends AccountKind>(
         kind: K,
         id: string,
         change: Partial<Omit<AccountOf<K>, "kind" | "id">>,
-      ) => write(() => accounts.update(kind, id, change), `The handle of ${id} is taken within its kind`),
+      ) =>
+        turn.forgottenBy(
+          write(() => accounts.update(kind, id, change), `The handle of ${id} is taken within its kind`),
+        ),
     },
     dump: ({ signal } = {}) => dump(firstPage, snapshot, signal),
     load: (records) =>
-      write(() => load(records), "The id, handle or content of one of these records is another's here"),
+      turn.forgottenBy(
+        write(() => load(records), "The id, handle or content of one of these records is another's here"),
+      ),
     ready,
     close,
   };
+}
+
+/**
+ * Requests that come in one turn of the event loop are mostly the same client's in the same dock: each record is read
+ * once for all of them. No longer than that, and never across a change made here: who is locked out is so at once.
+ */
+function createTurnMemo() {
+  const reads = new Map<string, Promise<unknown>>();
+  return {
+    shared<R extends AccountRecord>(name: string, read: () => Promise<R | null>): Promise<R | null> {
+      const known = reads.get(name);
+      if (known !== undefined) return known as Promise<R | null>;
+      if (reads.size === 0) setImmediate(() => reads.clear());
+      const reading = read().then((record) => (record === null ? null : frozen(record)));
+      reads.set(name, reading);
+      return reading;
+    },
+    async forgottenBy<T>(change: Promise<T>): Promise<T> {
+      try {
+        return await change;
+      } finally {
+        reads.clear();
+      }
+    },
+  };
+}
+
+/** Shared by several callers, so that none of them may change it. */
+function frozen<R extends AccountRecord>(record: R): R {
+  for (const member of Object.values(record)) Object.freeze(member);
+  return Object.freeze(record);
 }
