@@ -365,6 +365,32 @@ describe("durability is a matter of order", () => {
     await close();
   });
 
+  test("put of what may vanish syncs the bytes and no folder; a copy of it is as durable as any", async () => {
+    const watched = watchedIo();
+    const { blobs, root, close } = await openDisk({ io: watched.io });
+    const bytes = bytesOfSize(900);
+    await put(blobs, "folder/first", bytesOfSize(1));
+    const calls = await trace(watched, () =>
+      blobs.put("staged/1/blob", chunksOf(bytes), { sizeMax: 900, mayVanish: true }),
+    );
+    expect(outOfOrder(calls, [/^writev </, /^datasync </, /^rename <\w+> blob$/])).toEqual([]);
+    // The folder that all of them share is made to last, the one of this key is not.
+    expect(calls.filter(({ name }) => name === "sync").map(({ paths }) => paths[0])).toEqual([
+      basename(root),
+    ]);
+    const again = await trace(watched, () =>
+      blobs.put("staged/2/blob", chunksOf(bytes), { sizeMax: 900, mayVanish: true }),
+    );
+    expect(again.some(({ name }) => name === "sync")).toBe(false);
+    const expected = { size: 900, digest: digestOf(bytes) };
+    const copying = await trace(watched, () => blobs.copy("staged/1/blob", "folder/blob", expected));
+    expect(outOfOrder(copying, [/^link blob </, /^rename <\w+> blob$/, /^sync folder$/])).toEqual([]);
+    await blobs.delete("staged/1/blob", { mayReturn: true });
+    await blobs.delete("staged/2/blob", { mayReturn: true });
+    expect(await filesBelow(root)).toEqual(["folder/blob", "folder/first"]);
+    await close();
+  });
+
   test("many puts at once share the syncs of their folder, and none resolves before one that began after its rename", async () => {
     const watched = watchedIo();
     const { blobs, close } = await openDisk({ io: watched.io });

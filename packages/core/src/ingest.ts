@@ -270,7 +270,10 @@ async function stageSingle(
 async function save(context: Context, lease: Lease, key: string, source: SourceBody): Promise<Staged> {
   const { sizeMax } = context.settings;
   if (source.size !== null && source.size > sizeMax) throw sizeLimitError(sizeMax);
-  return { key, ...(await context.blobs.put(key, source.body, { sizeMax, signal: lease.signal })) };
+  return {
+    key,
+    ...(await context.blobs.put(key, source.body, { sizeMax, signal: lease.signal, mayVanish: true })),
+  };
 }
 
 /** Bytes that a client has staged: the store says what they are, or reads them to know. */
@@ -577,6 +580,6 @@ async function dropAttempts(
 ): Promise<void> {
   const folder = `${STAGING_PREFIX}${artifact.id}/`;
   for (const { key } of await blobs.list(folder, { limit: ATTEMPT_KEYS_MAX })) {
-    if (which(Number.parseInt(key.slice(folder.length), 10))) await blobs.delete(key);
+    if (which(Number.parseInt(key.slice(folder.length), 10))) await blobs.delete(key, { mayReturn: true });
   }
 }

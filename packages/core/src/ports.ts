@@ -247,13 +247,14 @@ export interface NodeExchange {
 export interface BlobStore {
   /**
    * Streams the body under `key`: readable only when complete and synced, and then replaces earlier bytes of that key
-   * atomically. If the body rejects or is longer than `sizeMax`, nothing under the key has changed.
+   * atomically. If the body rejects or is longer than `sizeMax`, nothing under the key has changed. With `mayVanish` the
+   * key may be gone after a power cut, for bytes that are fetched anew then; what `copy` makes of it stays.
    * @throws DocyardError `too_large`
    */
   put(
     key: string,
     body: AsyncIterable<Uint8Array>,
-    options: { readonly sizeMax: number; readonly signal?: AbortSignal },
+    options: { readonly sizeMax: number; readonly signal?: AbortSignal; readonly mayVanish?: boolean },
   ): Promise<{ readonly size: number; readonly digest: string }>;
 
   /**

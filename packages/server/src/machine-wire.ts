@@ -8,7 +8,7 @@ import { clampLimit, DocyardError, isDocyardError, isJsonObject, parseFilter } f
 import type { JsonObject, PageNumbers, SignedUrl } from "@docyard/core";
 import { z } from "zod";
 import { structureFault } from "./body.ts";
-import { parseTime } from "./time.ts";
+import { parseTime, printTime } from "./time.ts";
 
 /** The one table from codes to statuses. 409 for `too_large` is the vendor's (contract 17). */
 export const MACHINE_STATUS: Readonly<Record<ErrorCode, number>> = {
@@ -249,10 +249,6 @@ function hashOf({ digest }: Artifact): string | null {
   return digest === null ? null : `sha256:${digest}`;
 }
 
-function timestamp(ms: number): string {
-  return new Date(ms).toISOString();
-}
-
 /** The artifact as create and complete show it. */
 export function artifactJson(artifact: Artifact, isDuplicate: boolean): object {
   return {
@@ -265,8 +261,8 @@ export function artifactJson(artifact: Artifact, isDuplicate: boolean): object {
     storageKey: artifact.storageKey,
     metadata: artifact.metadata,
     isDuplicate,
-    createdAt: timestamp(artifact.createdAt),
-    updatedAt: timestamp(artifact.updatedAt),
+    createdAt: printTime(artifact.createdAt),
+    updatedAt: printTime(artifact.updatedAt),
   };
 }
 
@@ -289,10 +285,10 @@ export function listedJson({ artifact, download }: Listed): object {
     size: artifact.size,
     hash: hashOf(artifact),
     metadata: artifact.metadata,
-    createdAt: timestamp(artifact.createdAt),
-    updatedAt: timestamp(artifact.updatedAt),
+    createdAt: printTime(artifact.createdAt),
+    updatedAt: printTime(artifact.updatedAt),
     downloadUrl: download?.url ?? null,
-    expiresAt: download === null ? null : timestamp(download.expiresAt),
+    expiresAt: download === null ? null : printTime(download.expiresAt),
   };
 }
 

@@ -17,6 +17,7 @@ import type {
 } from "@docyard/core";
 import { clampLimit, DocyardError, isDocyardError, isJsonObject, PAGE_LIMIT_DEFAULT } from "@docyard/core";
 import { z } from "zod";
+import { printTime } from "./time.ts";
 
 /** The one table from codes to statuses. A source that policy refuses is a bad request here (ruling 10). */
 export const STUDIO_STATUS: Readonly<Record<ErrorCode, number>> = {
@@ -214,8 +215,8 @@ export function artifactJson(
     errorMessage: artifact.failure?.message ?? null,
     s3Path: artifact.storageKey,
     s3Bucket: bucketName,
-    createdAt: timestamp(artifact.createdAt),
-    updatedAt: timestamp(artifact.updatedAt),
+    createdAt: printTime(artifact.createdAt),
+    updatedAt: printTime(artifact.updatedAt),
     company: { id: organization.id, name: organization.name },
     // Absent where the key is gone: the vendor allows it.
     ...(creator === null ? {} : { createdBy: { id: creator.id, name: creator.name } }),
@@ -226,7 +227,7 @@ export function artifactJson(
 export function listedJson({ artifact, download, creator }: StudioListed, viewer: Viewer): object {
   return {
     ...artifactJson(artifact, creator, viewer),
-    ...(download === null ? {} : { downloadUrl: download.url, expiresAt: timestamp(download.expiresAt) }),
+    ...(download === null ? {} : { downloadUrl: download.url, expiresAt: printTime(download.expiresAt) }),
   };
 }
 
@@ -235,15 +236,11 @@ export function presignedJson(s3Path: string, upload: SignedUrl): object {
   return {
     s3Path,
     presignedUploadUrl: upload.url,
-    expiresAt: timestamp(upload.expiresAt),
+    expiresAt: printTime(upload.expiresAt),
     ...(Object.keys(upload.headers).length === 0 ? {} : { uploadHeaders: upload.headers }),
   };
 }
 
 export function pageJson({ total, page, pageSize, hasMore }: PageNumbers): object {
   return { total, page, pageSize, hasMore };
-}
-
-function timestamp(ms: number): string {
-  return new Date(ms).toISOString();
 }

@@ -1,4 +1,4 @@
-/** ISO 8601 as clients write it in queries, in the forms that contract 32 names. Pure. */
+/** Moments in the API: ISO 8601 as clients write it in queries, in the forms that contract 32 names, and as we do. */
 
 const ISO =
   /^(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:[Zz]|([+ -])(\d\d):?(\d\d)?)?)?$/;
@@ -30,4 +30,23 @@ export function parseTime(text: string): number | null {
   const fraction = Number(digits.slice(0, 3)) + (/[1-9]/.test(digits.slice(3)) ? 1 : 0);
   const zone = (zoneHours * 60 + zoneMinutes) * (parts[8] === "-" ? -60_000 : 60_000);
   return date.getTime() + ((hour * 60 + minute) * 60 + second) * 1_000 + fraction - zone;
+}
+
+const DAY_MS = 86_400_000;
+/** The day last asked for: most moments of one answer are of the same few. */
+let lastDay = Number.NaN;
+let lastDate = "";
+
+/** As `Date.prototype.toISOString`, which would be a twelfth of the time that a list takes. */
+export function printTime(ms: number): string {
+  const day = Math.floor(ms / DAY_MS);
+  if (day !== lastDay) {
+    [lastDate = ""] = new Date(day * DAY_MS).toISOString().split("T");
+    lastDay = day;
+  }
+  const rest = ms - day * DAY_MS;
+  const part = (unit: number, modulo: number): string =>
+    String(Math.floor(rest / unit) % modulo).padStart(2, "0");
+  const fraction = String(rest % 1_000).padStart(3, "0");
+  return `${lastDate}T${part(3_600_000, 24)}:${part(60_000, 60)}:${part(1_000, 60)}.${fraction}Z`;
 }

@@ -1,22 +1,34 @@
 /**
  * `npm run bench`: docyard beside what this machine can do at best and beside what its users would pick instead, all in
  * one run, in turn, medians of three. Prints ratios, since machines differ; writes everything as JSON, and the growth of
- * the list's answers as a picture.
+ * the list's answers as a picture. `--write` renews docs/performance.md with them.
  *
- *     npm run bench -- [--quick | --full] [--only NAME…] [--rows N…] [--seconds S] [--postgres]
+ *     npm run bench -- [--quick | --full] [--only NAME…] [--rows N…] [--seconds S] [--postgres] [--write]
  */
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { build, tempFolder } from "../../e2e/program.ts";
 import { durablePostgres, machine } from "../scaling/host.ts";
+import { renewed } from "../scaling/report.ts";
+import { ingestFromUrl } from "./ingest.ts";
 import { measureLimits } from "./limits.ts";
 import { nginx, type Peer, receive, tus, uploadLarge } from "./large.ts";
-import { growthPicture } from "./picture.ts";
-import { coldStart, idleMemory } from "./start.ts";
+import { growthPicture, type Point } from "./picture.ts";
+import { reported, type Row } from "./report.ts";
+import { coldStart, idleMemory, peakMemory } from "./start.ts";
 import { composite, docyard, type Subject } from "./subjects.ts";
 import type { Measured } from "./workloads.ts";
-import { createOnly, cursorWalk, listing, listShapes, loop, uploadSmall } from "./workloads.ts";
+import {
+  createOnly,
+  cursorWalk,
+  downloadSmall,
+  listing,
+  listShapes,
+  loop,
+  uploadSmall,
+} from "./workloads.ts";
 
 const { values } = parseArgs({
   options: {
@@ -26,6 +38,7 @@ const { values } = parseArgs({
     rows: { type: "string", multiple: true },
     seconds: { type: "string" },
     postgres: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
   },
 });
 const RUNS = 3;
@@ -52,10 +65,14 @@ const whole = (value: number): string =>
   value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
-type Row = { readonly workload: string } & Readonly<Record<string, number | string>>;
 const rows: Row[] = [];
+let section = "";
+function begin(name: string): void {
+  section = name;
+  say(`\n${name}`);
+}
 function tell(workload: string, facts: Readonly<Record<string, number>>): void {
-  rows.push({ workload, ...facts });
+  rows.push({ section, workload, facts });
   say(
     `  ${workload.padEnd(34)} ${Object.entries(facts)
       .map(([name, value]) => `${name} ${whole(value)}`)
@@ -89,15 +106,10 @@ function compared(workload: string, found: Map<string, Measured>): void {
 
 await build();
 const folder = await tempFolder();
-const growth: {
-  readonly shape: string;
-  readonly rows: number;
-  readonly subject: string;
-  readonly p50: number;
-}[] = [];
+const growth: Point[] = [];
 say(`docyard bench on ${JSON.stringify(machine())}`);
 try {
-  say("\nlimits of this machine, now");
+  begin("limits of this machine, now");
   const limits = await measureLimits(folder.path, Math.min(2, seconds));
   tell("limits", {
     "node:http req/s": limits.http,
@@ -108,7 +120,7 @@ try {
   });
 
   if (wants("write")) {
-    say("\nwriting, 16 connections");
+    begin("small requests, 16 connections");
     const subjects = [await docyard(0), await composite(0)];
     compared(
       "create",
@@ -118,17 +130,28 @@ try {
       "upload 10 KiB, end to end",
       await interleaved(subjects, (subject) => loop(subject, uploadSmall(subject), { seconds })),
     );
+    const own = subjects[0]!;
+    const download = await downloadSmall(own);
+    compared(
+      "download 10 KiB, verified",
+      await interleaved([own], (subject) => loop(subject, download, { seconds })),
+    );
+    tell("peak memory so far", { MiB: (await peakMemory(own.pid)) / 1024 ** 2 });
     for (const subject of subjects) await subject.stop();
+    const ingested = await ingestFromUrl(Math.round(seconds * 200));
+    tell("ingest 10 KiB from a URL", { "op/s": ingested.rate, "cpu µs": ingested.cpuUs });
   }
 
   if (wants("list"))
     for (const size of sizes) {
-      say(`\nlists of ${size} rows`);
+      begin(`lists of ${size} rows, 16 connections`);
       const filled = performance.now();
       const subjects = [await docyard(size), await composite(size)];
+      const { size: bytes } = await stat(join(subjects[0]!.folder, "docyard.db"));
       const database = values.postgres ? await durablePostgres() : null;
       if (database !== null) subjects.push(await docyard(size, [], { url: database.url, name: "postgres" }));
       say(`  (filled in ${((performance.now() - filled) / 1_000).toFixed(0)} s)`);
+      tell("database", { "bytes a row": bytes / size });
       const shapes = Object.entries(listShapes(size)).map(
         ([name, query]) => [name, (subject: Subject) => listing(subject, query)] as const,
       );
@@ -139,7 +162,7 @@ try {
         const found = await interleaved(some, (subject) =>
           loop(subject, operation(subject), { seconds: seconds / 2 }),
         );
-        compared(`${name}, ${size}`, found);
+        compared(name, found);
         for (const subject of some) {
           const { p50 } = await loop(subject, operation(subject), { seconds: seconds / 4, connections: 1 });
           growth.push({ shape: name, rows: size, subject: subject.name, p50 });
@@ -150,7 +173,7 @@ try {
     }
 
   if (wants("large")) {
-    say(`\n${largeMiB} MiB, one at a time (MiB/s)`);
+    begin(`${largeMiB} MiB, one at a time, MiB/s`);
     const modes = ["full", "chunks", "off"] as const;
     const own = new Map<string, Subject>();
     for (const mode of modes) own.set(mode, await docyard(0, ["--verify-reads", mode]));
@@ -187,7 +210,7 @@ try {
   }
 
   if (wants("start")) {
-    say("\nstart and rest");
+    begin("start and rest");
     const starts: number[] = [];
     const used = await tempFolder();
     for (let i = 0; i < 9; i++) starts.push(await coldStart(used.path));
@@ -199,18 +222,9 @@ try {
   await folder.remove();
 }
 
-if (growth.length > 0) {
-  say("\ngrowth: p50 of one connection, ms");
-  for (const shape of new Set(growth.map((one) => one.shape)))
-    for (const subject of new Set(growth.map((one) => one.subject))) {
-      const line = growth.filter((one) => one.shape === shape && one.subject === subject);
-      if (line.length > 0)
-        say(
-          `  ${shape.padEnd(18)} ${subject.padEnd(10)} ${line.map(({ p50 }) => whole(p50)).join(" → ")}   × ${whole(line.at(-1)!.p50 / line[0]!.p50)}`,
-        );
-    }
-}
 const out = new URL("../results/", import.meta.url);
+const report = reported({ machine: machine(), at: new Date(), seconds, rows, growth });
+for (const [title, text] of report) if (title.startsWith("growth")) say(`\n${title}\n${text}`);
 await mkdir(out, { recursive: true });
 await writeFile(
   new URL("speed.json", out),
@@ -218,3 +232,10 @@ await writeFile(
 );
 await writeFile(new URL("growth.svg", out), growthPicture(growth));
 say("\nwritten: tests/bench/results/speed.json, growth.svg");
+if (values.write) {
+  const docs = new URL("../../../docs/", import.meta.url);
+  const page = new URL("performance.md", docs);
+  await writeFile(page, renewed(await readFile(page, "utf8"), report));
+  if (growth.length > 0) await writeFile(new URL("growth.svg", docs), growthPicture(growth));
+  say("renewed: docs/performance.md");
+}

@@ -1,5 +1,6 @@
 /** Starts and rests of the program: time to its first 200 on an empty and a used folder, and memory when idle. */
 
+import { readFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { type Server, start, startServer, tempFolder } from "../../e2e/program.ts";
 import { freePort } from "../../services/workspace.ts";
@@ -46,4 +47,10 @@ export async function idleMemory(): Promise<number> {
   await server.stop();
   await folder.remove();
   return bytes;
+}
+
+/** Most bytes of memory that a process has held. */
+export async function peakMemory(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
 }

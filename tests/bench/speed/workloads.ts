@@ -12,6 +12,8 @@ import type { ListQuery, Subject } from "./subjects.ts";
 
 export const CONNECTIONS = 16;
 const SMALL_BYTES = 10 * 1024;
+/** Artifacts that small downloads are of, in turn. */
+const DOWNLOADED = 200;
 
 export interface Measured {
   /** Operations a second. */
@@ -76,6 +78,26 @@ export function uploadSmall(subject: Subject): Operation {
     const begun = await subject.create(to, i);
     await subject.put(to, begun, randomBytes(SMALL_BYTES));
     await subject.complete(to, begun);
+  };
+}
+
+/** Verified downloads of 10 KiB by signed URL, of 200 artifacts that are uploaded first. */
+export async function downloadSmall(subject: Subject): Promise<Operation> {
+  const connection = await openConnection(subject.url);
+  const upload = uploadSmall(subject);
+  for (let i = 0; i < DOWNLOADED; i++) await upload(connection, ++count);
+  const targets: string[] = [];
+  while (targets.length < DOWNLOADED) {
+    const { data } = await subject.list(connection, { limit: 100, offset: targets.length });
+    for (const { downloadUrl } of data) {
+      const { pathname, search } = new URL(downloadUrl);
+      targets.push(pathname + search);
+    }
+  }
+  connection.close();
+  return async (from, i) => {
+    const { status, body } = await from.ask(`GET ${targets[i % targets.length]!}`, "");
+    if (status !== 200 || body.length !== SMALL_BYTES) throw new Error(`a download answered ${status}`);
   };
 }
 

@@ -13,6 +13,8 @@ const KNOWN_MAX = 10_000;
 export interface Directories {
   /** Makes a directory at or below the root, and every missing one above it; resolves when their names are durable. */
   ensure(directory: string): Promise<void>;
+  /** The same, but its own name need not outlast a power cut. */
+  ensureForNow(directory: string): Promise<void>;
   /** Somebody removed it behind our back: the next `ensure` makes it again. */
   forget(directory: string): void;
   /** Removes this directory if it is empty, then the one above it, and so on, but none right below the root. Never rejects. */
@@ -97,6 +99,12 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     return made;
   };
 
+  const ensureForNow = async (directory: string): Promise<void> => {
+    if (known.has(directory)) return known.get(directory);
+    await ensure(dirname(directory));
+    await makeUnlessThere(directory);
+  };
+
   const prune = async (directory: string): Promise<void> => {
     for (let path = directory; dirname(path).length > root.length; path = dirname(path)) {
       try {
@@ -111,6 +119,7 @@ export function createDirectories(io: DiskIo, root: string): Directories {
 
   return {
     ensure,
+    ensureForNow,
     prune,
     sync,
     forget(directory) {

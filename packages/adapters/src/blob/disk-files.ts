@@ -57,10 +57,11 @@ export interface BlobFiles {
   /** Stages what a key holds now without touching its bytes, so that nothing sent to it later matters; null if gone. */
   pin(key: string, signal: AbortSignal): Promise<Staged | null>;
   /**
-   * Gives staged bytes their name, or takes them away if that fails. The name is durable after `sync`. What was pinned
+   * Gives staged bytes their name, or takes them away if that fails. The name is durable after `sync`, unless the key
+   * `mayVanish`: then not even its folder is made to last. What was pinned
    * is to be discarded afterwards: renaming a file onto another name of itself does nothing, and leaves both.
    */
-  publish(key: string, staged: Staged): Promise<void>;
+  publish(key: string, staged: Staged, mayVanish?: boolean): Promise<void>;
   discard(staged: Staged): Promise<void>;
   /** Resolves when the names made and removed beside this key are durable. */
   sync(key: string): Promise<void>;
@@ -118,8 +119,8 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
    * The sidecar goes first: a crash between the two leaves old bytes beside a sidecar that is not theirs, which its
    * fingerprint shows; the other way round, new bytes would vouch for themselves with nothing.
    */
-  const name = async (path: string, { data, sidecar }: Staged): Promise<void> => {
-    await directories.ensure(dirname(path));
+  const name = async (path: string, { data, sidecar }: Staged, mayVanish: boolean): Promise<void> => {
+    await (mayVanish ? directories.ensureForNow(dirname(path)) : directories.ensure(dirname(path)));
     if (sidecar === null) {
       // What lay here before may have been larger, as far as this process knows; a sidecar that stays says whose it is,
       // is listed should it ever be alone, and goes with the key. Should only the unlink succeed, the old blob gets a
@@ -141,15 +142,15 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     }
   };
 
-  const publish: BlobFiles["publish"] = async (key, staged) => {
+  const publish: BlobFiles["publish"] = async (key, staged, mayVanish = false) => {
     const path = pathFor(key);
     await lock(key, async () => {
       try {
-        await name(path, staged).catch(async (error: unknown) => {
+        await name(path, staged, mayVanish).catch(async (error: unknown) => {
           if (!isErrno(error, "ENOENT")) throw error;
           // Somebody has removed the directory, before either rename: make it again, once.
           directories.forget(dirname(path));
-          await name(path, staged);
+          await name(path, staged, mayVanish);
         });
       } catch (error) {
         await discard(staged);
@@ -309,10 +310,8 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
           await unlessMissing(io.unlink(path).then(() => true)),
         ];
         if (!gone.includes(true)) return;
-        // Nor is the folder looked at: more is to come into one that bytes leave all the time.
-        if (isUnsynced) return;
         // Another delete may have found the directory empty and removed it.
-        await unlessMissing(directories.sync(dirname(path)));
+        if (!isUnsynced) await unlessMissing(directories.sync(dirname(path)));
         await directories.prune(dirname(path));
       });
     },

@@ -94,11 +94,11 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   const until = (signal: AbortSignal | undefined): AbortSignal =>
     signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]);
 
-  const put: BlobStore["put"] = async (key, body, { sizeMax, signal }) => {
+  const put: BlobStore["put"] = async (key, body, { sizeMax, signal, mayVanish = false }) => {
     files.pathFor(key);
     const staged = await files.stage(body, { sizeMax, signal: until(signal), ownsChunks: false });
-    await files.publish(key, staged);
-    await files.sync(key);
+    await files.publish(key, staged, mayVanish);
+    if (!mayVanish) await files.sync(key);
     return { size: staged.sums.size, digest: staged.sums.digest };
   };
 

@@ -56,6 +56,25 @@ export const PUT_CASES: readonly BlobCase[] = [
     },
   },
   {
+    name: "what may vanish is there like anything else while the store runs, and replaces and is replaced",
+    async run({ blobs }) {
+      const [first, second] = [bytesFor(1_000), bytesFor(2 * MIB)];
+      const put = (bytes: Uint8Array, mayVanish: boolean) =>
+        blobs.put("folder/1/blob", chunked(bytes), { sizeMax, mayVanish });
+      expect(await put(first, true)).toEqual({ size: first.byteLength, digest: digestOf(first) });
+      expectSame(await contentOf(blobs, "folder/1/blob"), first);
+      await put(second, false);
+      await put(first, true);
+      expectSame(await contentOf(blobs, "folder/1/blob"), first);
+      const expected = { size: first.byteLength, digest: digestOf(first) };
+      expect(await blobs.copy("folder/1/blob", "kept", expected)).toBe(true);
+      await blobs.delete("folder/1/blob", { mayReturn: true });
+      expect(await blobs.stat("folder/1/blob")).toBeNull();
+      expectSame(await contentOf(blobs, "kept"), first);
+      return ["kept"];
+    },
+  },
+  {
     name: "what get hands out can be put under another key",
     async run({ blobs }) {
       const bytes = bytesFor(3 * MIB + 7);
