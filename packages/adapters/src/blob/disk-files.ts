@@ -4,13 +4,12 @@
  */
 
 import { randomBytes } from "node:crypto";
-import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { BlobInfo } from "@docyard/core";
 import type { Directories } from "./directories.ts";
 import { createDirectories } from "./directories.ts";
-import type { DiskIo } from "./disk-io.ts";
-import { isErrno, READ_FLAGS, unlessMissing } from "./disk-io.ts";
+import type { DiskFile, DiskIo } from "./disk-io.ts";
+import { isErrno, unlessMissing } from "./disk-io.ts";
 import { readPieces, readSums } from "./disk-read.ts";
 import { writeBlobFile, writeSidecarFile } from "./disk-write.ts";
 import { checkKey, SIDECAR_SUFFIX } from "./key.ts";
@@ -28,7 +27,7 @@ const DIGESTS_REMEMBERED_MAX = 4_096;
 
 /** A blob's file, open for reading, as it was when it was opened. */
 export interface OpenFile {
-  readonly handle: FileHandle;
+  readonly handle: DiskFile;
   readonly size: number;
   readonly file: Fingerprint;
 }
@@ -161,11 +160,11 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
   };
 
   const openPath = async (path: string): Promise<OpenFile | null> => {
-    const handle = await unlessMissing(io.open(path, READ_FLAGS));
+    const handle = await unlessMissing(io.openFile(path));
     if (handle === null) return null;
     let isFile = false;
     try {
-      const stats = await handle.stat({ bigint: true });
+      const stats = await handle.stat();
       isFile = stats.isFile();
       if (isFile) return { handle, size: Number(stats.size), file: fingerprintOf(stats) };
     } finally {
@@ -175,12 +174,14 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
   };
 
   const readSidecar: BlobFiles["readSidecar"] = async (key, size) => {
-    const handle = await unlessMissing(io.open(pathFor(key) + SIDECAR_SUFFIX, READ_FLAGS));
+    const handle = await unlessMissing(io.openFile(pathFor(key) + SIDECAR_SUFFIX));
     if (handle === null) return null;
     try {
       const stats = await handle.stat();
       if (!stats.isFile() || stats.size > sidecarBytesMax(size)) return null;
-      const sidecar = parseSidecar(await handle.readFile("utf8"));
+      const text = Buffer.alloc(Number(stats.size));
+      const { bytesRead } = await handle.read(text, 0, text.byteLength, 0);
+      const sidecar = parseSidecar(text.toString("utf8", 0, bytesRead));
       return sidecar?.size === size ? sidecar : null;
     } finally {
       await handle.close();
@@ -267,7 +268,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
 
   const probe = async (): Promise<void> => {
     const path = tempPath();
-    const file = await io.create(path, PROBE_MODE);
+    const file = await io.createFile(path, PROBE_MODE);
     try {
       await file.writev([Buffer.from("docyard")], 0);
     } finally {

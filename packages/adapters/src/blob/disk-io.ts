@@ -5,6 +5,7 @@
 
 import type { BigIntStats } from "node:fs";
 import {
+  close,
   closeSync,
   constants,
   fdatasync,
@@ -12,6 +13,7 @@ import {
   linkSync,
   lstatSync,
   open,
+  read,
   renameSync,
   rmdirSync,
   unlinkSync,
@@ -34,23 +36,35 @@ export type DiskIo = Pick<
   | "statfs"
   | "unlink"
 > & {
-  /** Makes a file that is not there yet, never through a symbolic link. */
-  create(path: string, mode: number): Promise<NewFile>;
+  /** Opens a file for reading, never through a symbolic link: nobody who may write into the root can point a key elsewhere. */
+  openFile(path: string): Promise<DiskFile>;
+  /** Makes a file that is not there yet. */
+  createFile(path: string, mode: number): Promise<DiskFile>;
 };
 
-/** A file that is being written: as much of a `FileHandle` as that takes. Not to be closed while a call is under way. */
-export interface NewFile {
+/** As much of a `FileHandle` as blobs take. */
+export interface DiskFile {
+  read(
+    buffer: Buffer,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{ readonly bytesRead: number }>;
   writev(chunks: readonly Uint8Array[], position: number): Promise<{ readonly bytesWritten: number }>;
   datasync(): Promise<void>;
   stat(): Promise<BigIntStats>;
+  /** Waits for what is under way. */
   close(): Promise<void>;
 }
 
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW;
 const CREATE_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 /** Bytes of a file that is gone at once when its last name is; the blocks of one GiB take a third of a second. */
 const LIGHT_BYTES_MAX = 8 * 1024 * 1024;
 
 const openAsync = promisify(open);
+const closeAsync = promisify(close);
+const readAsync = promisify(read);
 const writevAsync = promisify(writev);
 const fdatasyncAsync = promisify(fdatasync);
 
@@ -58,7 +72,7 @@ const fdatasyncAsync = promisify(fdatasync);
  * What only touches names is done at once, in this thread: on a local file system it takes some ten microseconds, and
  * handing it to a thread of the pool costs ten times that in processor time alone. What moves, syncs or frees many bytes
  * waits there, and so does making a file or folder: ext4 looks for an inode that was not in use a minute ago, which took 1.3 ms
- * where thousands had been deleted. A plain descriptor for new files: a `FileHandle` costs as much as the call itself.
+ * where thousands had been deleted. Plain descriptors for files: a `FileHandle` costs as much as the call itself.
  */
 export const nodeDiskIo: DiskIo = {
   ...fs,
@@ -67,16 +81,37 @@ export const nodeDiskIo: DiskIo = {
   rename: async (from, to) => (freesMuch(to) ? fs.rename(from, to) : renameSync(from, to)),
   rmdir: async (path) => rmdirSync(path),
   unlink: async (path) => (freesMuch(path) ? fs.unlink(path) : unlinkSync(path)),
-  create: async (path, mode) => {
-    const descriptor = await openAsync(path, CREATE_FLAGS, mode);
-    return {
-      writev: (chunks, position) => writevAsync(descriptor, chunks, position),
-      datasync: () => fdatasyncAsync(descriptor),
-      stat: async () => fstatSync(descriptor, { bigint: true }),
-      close: async () => closeSync(descriptor),
-    };
-  },
+  openFile: async (path) => diskFile(await openAsync(path, READ_FLAGS)),
+  createFile: async (path, mode) => diskFile(await openAsync(path, CREATE_FLAGS, mode)),
 };
+
+function diskFile(descriptor: number): DiskFile {
+  let underWay = 0;
+  let onIdle: (() => void) | null = null;
+  const tracked = async <T>(call: Promise<T>): Promise<T> => {
+    underWay++;
+    try {
+      return await call;
+    } finally {
+      if (--underWay === 0) onIdle?.();
+    }
+  };
+  return {
+    read: (buffer, offset, length, position) =>
+      tracked(readAsync(descriptor, buffer, offset, length, position)),
+    writev: (chunks, position) => tracked(writevAsync(descriptor, chunks, position)),
+    datasync: () => tracked(fdatasyncAsync(descriptor)),
+    stat: async () => fstatSync(descriptor, { bigint: true }),
+    async close() {
+      // The number may be another file's as soon as it is free.
+      if (underWay > 0) await new Promise<void>((resolve) => (onIdle = resolve));
+      const { nlink, size } = fstatSync(descriptor);
+      // Whoever closes a file without a name frees its blocks.
+      if (nlink === 0 && size > LIGHT_BYTES_MAX) await closeAsync(descriptor);
+      else closeSync(descriptor);
+    },
+  };
+}
 
 /** Whether taking this name away frees more than a moment's worth of blocks. */
 function freesMuch(path: Parameters<typeof lstatSync>[0]): boolean {
@@ -84,8 +119,6 @@ function freesMuch(path: Parameters<typeof lstatSync>[0]): boolean {
   return stats !== undefined && stats.nlink === 1 && stats.size > LIGHT_BYTES_MAX;
 }
 
-/** Never through a symbolic link: nobody who may write into the root can point a key elsewhere. */
-export const READ_FLAGS: number = constants.O_RDONLY | constants.O_NOFOLLOW;
 export function isErrno(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && codes.includes(String((error as NodeJS.ErrnoException).code));
 }

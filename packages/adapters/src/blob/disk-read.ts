@@ -4,9 +4,9 @@
  */
 
 import { createHash, hash } from "node:crypto";
-import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import type { ByteRange } from "@docyard/core";
+import type { DiskFile } from "./disk-io.ts";
 import { createSums } from "./disk-write.ts";
 import type { Piece } from "./serve.ts";
 import { CorruptBlob } from "./serve.ts";
@@ -19,7 +19,7 @@ const RING_DEPTH = 2;
 const IDLE_BUFFERS_MAX = 16;
 
 export interface ReadJob {
-  readonly handle: FileHandle;
+  readonly handle: DiskFile;
   /** Bytes of the whole file. */
   readonly size: number;
   readonly range: ByteRange;
@@ -77,7 +77,7 @@ export async function* readPieces(job: ReadJob): AsyncGenerator<Piece, void, voi
 }
 
 /** A blob of at most one MiB, read and checked as a whole. @throws CorruptBlob */
-export async function readSmall(handle: FileHandle, size: number, digest: string | null): Promise<Buffer> {
+export async function readSmall(handle: DiskFile, size: number, digest: string | null): Promise<Buffer> {
   const bytes = Buffer.allocUnsafe(size);
   await readFully(handle, bytes, 0);
   if (digest !== null && hash("sha256", bytes) !== digest) throw new CorruptBlob("SHA-256 does not match");
@@ -85,12 +85,12 @@ export async function readSmall(handle: FileHandle, size: number, digest: string
 }
 
 /** Reads all there is, from the first byte to wherever the file ends now. */
-export async function readSums(handle: FileHandle, signal?: AbortSignal): Promise<Checksums> {
+export async function readSums(handle: DiskFile, signal?: AbortSignal): Promise<Checksums> {
   const sums = createSums();
   const ring = createRing(CHUNK_BYTES, signal);
   const fetch = async (position: number): Promise<{ buffer: Buffer; bytesRead: number }> => {
     const buffer = await ring.take();
-    return handle.read(buffer, 0, CHUNK_BYTES, position);
+    return { buffer, bytesRead: (await handle.read(buffer, 0, CHUNK_BYTES, position)).bytesRead };
   };
   let position = 0;
   let ahead = fetch(0);
@@ -113,7 +113,7 @@ export async function readSums(handle: FileHandle, signal?: AbortSignal): Promis
   }
 }
 
-async function readFully(handle: FileHandle, buffer: Buffer, position: number): Promise<void> {
+async function readFully(handle: DiskFile, buffer: Buffer, position: number): Promise<void> {
   for (let done = 0; done < buffer.byteLength;) {
     const { bytesRead } = await handle.read(buffer, done, buffer.byteLength - done, position + done);
     if (bytesRead === 0)

@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { DocyardError } from "@docyard/core";
 import { eachChunk } from "./body.ts";
-import type { DiskIo, NewFile } from "./disk-io.ts";
+import type { DiskFile, DiskIo } from "./disk-io.ts";
 import { isErrno } from "./disk-io.ts";
 import { tooLarge } from "./serve.ts";
 import type { Sidecar } from "./sidecar.ts";
@@ -101,8 +101,8 @@ export function createSums(): {
 }
 
 /** Opens a new file for `fill` and closes it; if anything fails, also the close, the file is gone again. */
-async function createFile<T>(io: DiskIo, path: string, fill: (file: NewFile) => Promise<T>): Promise<T> {
-  const file = await io.create(path, FILE_MODE).catch((error: unknown) => {
+async function createFile<T>(io: DiskIo, path: string, fill: (file: DiskFile) => Promise<T>): Promise<T> {
+  const file = await io.createFile(path, FILE_MODE).catch((error: unknown) => {
     throw explained(error);
   });
   try {
@@ -123,7 +123,7 @@ async function createFile<T>(io: DiskIo, path: string, fill: (file: NewFile) => 
 /** Uploads under way in this process. */
 let writers = 0;
 
-async function writeWhole(file: NewFile, chunks: readonly Uint8Array[], at: number): Promise<void> {
+async function writeWhole(file: DiskFile, chunks: readonly Uint8Array[], at: number): Promise<void> {
   const length = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const { bytesWritten } = await file.writev(chunks, at);
   // libuv goes on after a short write, so this is a full disk that did not say so.
@@ -131,7 +131,7 @@ async function writeWhole(file: NewFile, chunks: readonly Uint8Array[], at: numb
 }
 
 /** Gathers chunks into writes of up to 2 MiB, with one in flight. */
-function createGroupWriter(file: NewFile): {
+function createGroupWriter(file: DiskFile): {
   push(chunk: Uint8Array): Promise<void>;
   flush(): Promise<void>;
   settle(): Promise<void>;
