@@ -270,6 +270,19 @@ describe("what lies on disk", () => {
     expect((await blobs.list("docks/", { limit: 10 })).map(({ key }) => key)).toEqual([]);
   });
 
+  test("the root itself may be a link: that is the operator's choice", async () => {
+    const { root } = await disk();
+    const link = `${root}-link`;
+    await symlink(root, link);
+    const { blobs } = await openDisk({ root: link });
+    await put(blobs, "top", bytesOfSize(10));
+    await put(blobs, "docks/a", bytesOfSize(20));
+    await blobs.delete("top");
+    expect((await blobs.list("", { limit: 10 })).map(({ key }) => key)).toEqual(["docks/a"]);
+    await blobs.close();
+    await rm(link);
+  });
+
   test("what is no blob is not listed", async () => {
     const { blobs, root } = await disk();
     await put(blobs, "docks/a", bytesOfSize(MIB + 1));

@@ -30,7 +30,7 @@ export function createDirectories(io: DiskIo, root: string): Directories {
   const running = new Map<string, Promise<void>>();
 
   const syncNow = async (directory: string): Promise<void> => {
-    const handle = await io.open(directory, "r");
+    const handle = await io.openFolder(directory);
     try {
       await handle.sync();
     } finally {

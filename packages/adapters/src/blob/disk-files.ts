@@ -11,6 +11,7 @@ import { createDirectories } from "./directories.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
 import { isErrno, unlessMissing } from "./disk-io.ts";
 import { readPieces, readSums } from "./disk-read.ts";
+import type { WriteOptions } from "./disk-write.ts";
 import { writeBlobFile, writeSidecarFile } from "./disk-write.ts";
 import { checkKey, SIDECAR_SUFFIX } from "./key.ts";
 import { createKeyedLock } from "./keyed-lock.ts";
@@ -51,7 +52,7 @@ export interface BlobFiles {
   /** Writes and syncs the body under temporary names. @throws DocyardError `too_large` */
   stage(
     body: AsyncIterable<Uint8Array>,
-    options: { readonly sizeMax: number; readonly signal: AbortSignal; readonly ownsChunks: boolean },
+    options: WriteOptions & { readonly signal: AbortSignal },
   ): Promise<Staged>;
   /** Stages what a key holds now without touching its bytes, so that nothing sent to it later matters; null if gone. */
   pin(key: string, signal: AbortSignal): Promise<Staged | null>;

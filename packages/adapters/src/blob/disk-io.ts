@@ -10,6 +10,7 @@ import {
   constants,
   fdatasync,
   fstatSync,
+  fsync,
   linkSync,
   lstatSync,
   open,
@@ -24,22 +25,16 @@ import { promisify } from "node:util";
 
 export type DiskIo = Pick<
   typeof fs,
-  | "copyFile"
-  | "link"
-  | "lstat"
-  | "mkdir"
-  | "open"
-  | "readdir"
-  | "readFile"
-  | "rename"
-  | "rmdir"
-  | "statfs"
-  | "unlink"
+  "copyFile" | "link" | "lstat" | "mkdir" | "readdir" | "readFile" | "rename" | "rmdir" | "statfs" | "unlink"
 > & {
+  /** Opens a folder for syncing; the root may be a link of the operator's. */
+  openFolder(path: string): Promise<DiskFile>;
   /** Opens a file for reading, never through a symbolic link: nobody who may write into the root can point a key elsewhere. */
   openFile(path: string): Promise<DiskFile>;
   /** Makes a file that is not there yet. */
   createFile(path: string, mode: number): Promise<DiskFile>;
+  /** The same, but each write is on the disk when it resolves: for what is written at once, one wait instead of two. */
+  createSyncedFile(path: string, mode: number): Promise<DiskFile>;
 };
 
 /** As much of a `FileHandle` as blobs take. */
@@ -52,6 +47,7 @@ export interface DiskFile {
   ): Promise<{ readonly bytesRead: number }>;
   writev(chunks: readonly Uint8Array[], position: number): Promise<{ readonly bytesWritten: number }>;
   datasync(): Promise<void>;
+  sync(): Promise<void>;
   stat(): Promise<BigIntStats>;
   /** Waits for what is under way. */
   close(): Promise<void>;
@@ -67,6 +63,7 @@ const closeAsync = promisify(close);
 const readAsync = promisify(read);
 const writevAsync = promisify(writev);
 const fdatasyncAsync = promisify(fdatasync);
+const fsyncAsync = promisify(fsync);
 
 /**
  * What only touches names is done at once, in this thread: on a local file system it takes some ten microseconds, and
@@ -81,8 +78,11 @@ export const nodeDiskIo: DiskIo = {
   rename: async (from, to) => (freesMuch(to) ? fs.rename(from, to) : renameSync(from, to)),
   rmdir: async (path) => rmdirSync(path),
   unlink: async (path) => (freesMuch(path) ? fs.unlink(path) : unlinkSync(path)),
+  openFolder: async (path) => diskFile(await openAsync(path, constants.O_RDONLY | constants.O_DIRECTORY)),
   openFile: async (path) => diskFile(await openAsync(path, READ_FLAGS)),
   createFile: async (path, mode) => diskFile(await openAsync(path, CREATE_FLAGS, mode)),
+  createSyncedFile: async (path, mode) =>
+    diskFile(await openAsync(path, CREATE_FLAGS | constants.O_DSYNC, mode)),
 };
 
 function diskFile(descriptor: number): DiskFile {
@@ -101,6 +101,7 @@ function diskFile(descriptor: number): DiskFile {
       tracked(readAsync(descriptor, buffer, offset, length, position)),
     writev: (chunks, position) => tracked(writevAsync(descriptor, chunks, position)),
     datasync: () => tracked(fdatasyncAsync(descriptor)),
+    sync: () => tracked(fsyncAsync(descriptor)),
     stat: async () => fstatSync(descriptor, { bigint: true }),
     async close() {
       // The number may be another file's as soon as it is free.

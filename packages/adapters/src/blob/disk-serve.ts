@@ -81,9 +81,9 @@ export function createDiskServed(
   };
 
   return {
-    async receive(key, body, { sizeMax, signal, publish }) {
+    async receive(key, body, { sizeMax, announced, signal, publish }) {
       files.pathFor(key);
-      const staged = await files.stage(body, { sizeMax, signal, ownsChunks: true });
+      const staged = await files.stage(body, { sizeMax, announced, signal, ownsChunks: true });
       try {
         await publish(staged.sums);
       } catch (error) {

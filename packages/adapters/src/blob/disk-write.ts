@@ -26,6 +26,8 @@ const FILE_MODE = 0o640;
 export interface WriteOptions {
   /** Bytes; one more is refused. */
   readonly sizeMax: number;
+  /** Bytes that were announced; 0 where nothing was. Only a hint. */
+  readonly announced?: number;
   readonly signal?: AbortSignal | undefined;
   /** Whether a chunk may be kept after the next one was asked for; if not, it is copied. */
   readonly ownsChunks: boolean;
@@ -38,7 +40,9 @@ export async function writeBlobFile(
   body: AsyncIterable<Uint8Array>,
   options: WriteOptions,
 ): Promise<Sidecar> {
-  return createFile(io, path, async (file) => {
+  const { announced = 0 } = options;
+  const isOneWrite = announced > 0 && announced <= GROUP_BYTES_MIN;
+  return createFile(io, path, isOneWrite, async (file) => {
     const sums = createSums();
     const writer = createGroupWriter(file);
     writers++;
@@ -54,16 +58,15 @@ export async function writeBlobFile(
       writers--;
       await writer.settle();
     }
-    await file.datasync();
+    if (!isOneWrite) await file.datasync();
     return { ...sums.finish(), file: fingerprintOf(await file.stat()) };
   });
 }
 
 /** Writes and syncs a sidecar at `path`, which must not exist. */
 export async function writeSidecarFile(io: DiskIo, path: string, sidecar: Sidecar): Promise<void> {
-  await createFile(io, path, async (file) => {
+  await createFile(io, path, true, async (file) => {
     await writeWhole(file, [Buffer.from(printSidecar(sidecar))], 0);
-    await file.datasync();
   });
 }
 
@@ -100,9 +103,18 @@ export function createSums(): {
   };
 }
 
-/** Opens a new file for `fill` and closes it; if anything fails, also the close, the file is gone again. */
-async function createFile<T>(io: DiskIo, path: string, fill: (file: DiskFile) => Promise<T>): Promise<T> {
-  const file = await io.createFile(path, FILE_MODE).catch((error: unknown) => {
+/**
+ * Opens a new file for `fill`, if need be one that syncs each write, and closes it; if anything fails, also the close,
+ * the file is gone again.
+ */
+async function createFile<T>(
+  io: DiskIo,
+  path: string,
+  isSynced: boolean,
+  fill: (file: DiskFile) => Promise<T>,
+): Promise<T> {
+  const making = isSynced ? io.createSyncedFile(path, FILE_MODE) : io.createFile(path, FILE_MODE);
+  const file = await making.catch((error: unknown) => {
     throw explained(error);
   });
   try {
