@@ -5,6 +5,7 @@
 
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { LATE, lateLibraries } from "../late.mjs";
 import { packedReference } from "../reference.mjs";
 import { WRAPPER } from "./script.ts";
 import { build, type BuildOptions, type Metafile } from "esbuild";
@@ -68,8 +69,14 @@ async function one(
   const { outputFiles, metafile } = await build({ ...COMMON, entryPoints: [entry] });
   const text = (suffix: string): string => outputFiles.find(({ path }) => path.endsWith(suffix))?.text ?? "";
   const bytesOf = Object.values(metafile.outputs).find(({ entryPoint }) => entryPoint !== undefined)!.inputs;
+  /** A stand-in is no file: whoever asks for it asks for what it stands for. */
+  const isStandIn = (path: string): boolean => path.startsWith(`${LATE}:`);
+  const behindStandIn = <I extends { readonly path: string }>(one: I) =>
+    isStandIn(one.path) ? metafile.inputs[one.path]!.imports : [one];
   const inputs = Object.fromEntries(
-    Object.entries(metafile.inputs).filter(([path]) => (bytesOf[path]?.bytesInOutput ?? 0) > 0),
+    Object.entries(metafile.inputs)
+      .filter(([path]) => (bytesOf[path]?.bytesInOutput ?? 0) > 0 && !isStandIn(path))
+      .map(([path, input]) => [path, { ...input, imports: input.imports.flatMap(behindStandIn) }]),
   );
   return { code: text(".cjs"), inputs, notices: text(".LEGAL.txt") };
 }
@@ -97,6 +104,7 @@ const COMMON = {
   legalComments: "external",
   metafile: true,
   logLevel: "warning",
+  plugins: [lateLibraries],
   external: DONE_WITHOUT,
   // A script has no `import.meta`.
   define: { "import.meta.url": "importMetaUrl", "import.meta.dirname": "__dirname" },
