@@ -9,17 +9,17 @@ const LIBRARIES = /^(cliui|string-width)$/;
 const IMPORTER = /[\\/]yargs[\\/]lib[\\/]platform-shims[\\/]/;
 
 /** In what the bundler says it took, their stand-ins are named so. */
-export const LATE = "late";
+export const STAND_IN = "stand-in";
 
 /** @type {import("esbuild").Plugin} */
 export const lateLibraries = {
   name: "late libraries",
   setup(bundle) {
     bundle.onResolve({ filter: LIBRARIES }, ({ path, importer, resolveDir }) =>
-      IMPORTER.test(importer) ? { path, namespace: LATE, pluginData: { resolveDir } } : null,
+      IMPORTER.test(importer) ? { path, namespace: STAND_IN, pluginData: { resolveDir } } : null,
     );
     // The bundler makes a module that is asked for with `require` wait for the first who does.
-    bundle.onLoad({ filter: LIBRARIES, namespace: LATE }, ({ path, pluginData: { resolveDir } }) => ({
+    bundle.onLoad({ filter: LIBRARIES, namespace: STAND_IN }, ({ path, pluginData: { resolveDir } }) => ({
       contents: `export default (...given) => require(${JSON.stringify(path)}).default(...given);`,
       resolveDir,
     }));

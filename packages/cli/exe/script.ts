@@ -4,13 +4,17 @@
  */
 
 import { Script } from "node:vm";
+import { fetchClasses, type FetchClasses } from "./fetch-classes.ts";
 
 /** Names of the assets. */
 export const PROGRAM_ASSET = "docyard-server.cjs";
 export const COMPILED_ASSET = "docyard-server.compiled";
 
-/** What the bundle is wrapped in: what a CommonJS module is handed. */
-export const WRAPPER = ["(function (require, module, exports, __filename, __dirname) {", "\n})"] as const;
+/** What the bundle is wrapped in: what a CommonJS module is handed, and the classes of fetch-classes.ts. */
+export const WRAPPER = [
+  "(function (require, module, exports, __filename, __dirname, fetchClasses) {",
+  "\n})",
+] as const;
 
 export type Program = (
   require: (id: string) => unknown,
@@ -18,6 +22,7 @@ export type Program = (
   exports: object,
   filename: string,
   folder: string,
+  classes: FetchClasses,
 ) => void;
 
 /** Nothing runs yet. */
@@ -36,5 +41,6 @@ export function run(
   { require, filename, folder }: { require: (id: string) => unknown; filename: string; folder: string },
 ): void {
   const module = { exports: {} };
-  (script.runInThisContext() as Program)(require, module, module.exports, filename, folder);
+  const program = script.runInThisContext() as Program;
+  program(require, module, module.exports, filename, folder, fetchClasses());
 }

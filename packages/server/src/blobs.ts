@@ -3,7 +3,6 @@
  * verification are the store's; here are headers, and the figures for log and metrics.
  */
 
-import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { BlobHost, BlobService } from "@docyard/core";
 import type { Hono } from "hono";
 import type { AppContext, AppEnv, Exchange } from "./exchange.ts";
@@ -67,8 +66,18 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
     }
     // Without a head nothing was answered: the client had gone by then.
     exchange.status = outgoing.headersSent ? outgoing.statusCode : CLIENT_CLOSED;
-    return RESPONSE_ALREADY_SENT;
+    return (alreadySent ??= sentAlready());
   });
+}
+
+let alreadySent: Response | null = null;
+
+/**
+ * Tells `@hono/node-server` that all is written. Cloned, since what it takes for a `Response` it would write at once. The
+ * one that it exports is made as soon as it is imported, for which Node loads its whole fetch library.
+ */
+function sentAlready(): Response {
+  return new Response(null, { headers: { "x-hono-already-sent": "true" } }).clone();
 }
 
 async function serveWeb(
