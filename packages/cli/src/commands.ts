@@ -3,7 +3,6 @@
  * and answers with one document, so that they work while a server runs on the same store.
  */
 
-import { createInterface } from "node:readline";
 import type { Quota, RetentionRule, S3Credentials, Store } from "@docyard/core";
 import { createProvisioning, createSealer, parseFilter } from "@docyard/core";
 import type { Config, OptionName } from "./config.ts";
@@ -356,6 +355,7 @@ async function s3Credentials(flag: Said["flag"]): Promise<S3Credentials> {
   if (accessKeyId === undefined) throw new UsageError("key s3-credentials: --access-key-id is missing");
   // Not a flag: every user of the machine can read the command lines of others.
   if (process.stdin.isTTY) process.stderr.write("Secret access key, then Enter: ");
+  const { createInterface } = await import("node:readline");
   const lines = createInterface({ input: process.stdin });
   let secretAccessKey = "";
   for await (const line of lines) {
