@@ -36,6 +36,8 @@ const HANGUP = "SIGHUP";
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", HANGUP] as const;
 /** Milliseconds between two looks at whether npm's shell is still there. */
 const PARENT_POLL_MS = 200;
+/** Milliseconds after which what Node loads for first requests is loaded. */
+const SETTLED_MS = 1_000;
 
 /**
  * Runs until a signal asks it to stop; then ends the process with 0 once everything is closed.
@@ -83,7 +85,8 @@ export async function serve(config: Config): Promise<void> {
     reload = kept.reload;
   }
   setApp(running.fetch);
-  holdYoungGeneration();
+  // Later, since Node compiles its own modules anew under other settings of V8: 2 ms of the first request.
+  setTimeout(holdYoungGeneration, SETTLED_MS).unref();
   log.info({ url, version: VERSION }, "ready");
 
   const background = config.readOnly ? null : running.run();
