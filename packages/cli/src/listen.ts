@@ -5,7 +5,7 @@
 
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createSecureServer, Server as SecureServer } from "node:https";
+import type { Server as SecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { getRequestListener, RequestError } from "@hono/node-server";
 import { refusal } from "@docyard/server";
@@ -65,10 +65,10 @@ export async function listen(
   app: Promise<Fetch>,
   options: ListenOptions,
 ): Promise<Listener> {
-  const { server, useCertificate } = createFor(requestListener(app, options.log), options);
+  const { server, useCertificate } = await createFor(requestListener(app, options.log), options);
   continueWhenRead(server);
   collectWhileReceiving(server);
-  const connections = trackConnections(server);
+  const connections = trackConnections(server, options.pair !== undefined);
   refuseWhatIsNoRequest(server, options.log, connections.busyWith);
   const opened = once(server, "listening");
   server.listen({ host, port });
@@ -87,10 +87,10 @@ export async function listen(
 type RequestListener = (incoming: IncomingMessage, outgoing: ServerResponse) => void;
 
 /** HTTP/1.1 either way: over TLS, too, since the fast paths for bodies own their connection's socket. */
-function createFor(
+async function createFor(
   listener: RequestListener,
   { pair, hsts = false, headersTimeoutMs = HEADERS_TIMEOUT_MS }: ListenOptions,
-): { readonly server: Server; readonly useCertificate: (pair: Pair) => void } {
+): Promise<{ readonly server: Server; readonly useCertificate: (pair: Pair) => void }> {
   const options = {
     // A large upload takes as long as it takes; whoever moves bodies watches for idle ones. Setting this to 0 alone
     // would switch the limit for headers off as well.
@@ -108,6 +108,8 @@ function createFor(
       },
     };
   }
+  // Only now: as soon as it is loaded Node reads all root certificates, which takes a thread 20 ms.
+  const { createServer: createSecureServer } = await import("node:https");
   const server: SecureServer = createSecureServer(
     { ...options, ...contextOptions(pair), handshakeTimeout: HEADERS_TIMEOUT_MS },
     listener,
@@ -167,7 +169,10 @@ function continueWhenRead(server: Server): void {
 }
 
 /** Knows which connections have no request under way: those that wait for a next one, and those that never had one. */
-function trackConnections(server: Server): {
+function trackConnections(
+  server: Server,
+  isSecure: boolean,
+): {
   closeIdle(): void;
   readonly busyWith: (socket: Socket) => Iterable<ServerResponse>;
 } {
@@ -181,7 +186,7 @@ function trackConnections(server: Server): {
   };
   server.on("connection", (socket) => {
     track(socket);
-    if (!(server instanceof SecureServer)) return;
+    if (!isSecure) return;
     const peer = peerOf(socket);
     handshaking.set(peer, socket);
     socket.once("close", () => {

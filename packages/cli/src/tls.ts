@@ -5,7 +5,7 @@
 
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
-import { createSecureContext, type TlsOptions } from "node:tls";
+import type { TlsOptions } from "node:tls";
 import type { Logger } from "@docyard/server";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
@@ -88,6 +88,7 @@ export async function readPair(files: PairFiles, now: number = Date.now()): Prom
   if (from > now)
     throw new Failure(`--tls-cert ${files.cert} is not valid before ${new Date(from).toISOString()}`);
   const pair = { cert, key, expiresAt: to, looks };
+  const { createSecureContext } = await import("node:tls");
   try {
     // What OpenSSL will not serve (a key too short, a chain that is not PEM) is found here and not by the first client.
     createSecureContext(contextOptions(pair));
