@@ -11,8 +11,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
-import { lateLibraries } from "./late.mjs";
 import { packedReference } from "./reference.mjs";
+import { standIns } from "./stand-ins.mjs";
 
 const dist = fileURLToPath(new URL("dist/", import.meta.url));
 const finished = `${dist}bundle`;
@@ -58,7 +58,7 @@ await build({
   target: "node24",
   legalComments: "external",
   logLevel: "warning",
-  plugins: [lateLibraries, namesOfLibrariesOnDemand],
+  plugins: [standIns, namesOfLibrariesOnDemand],
   // Compiled addons: one we need, and three that their libraries do without.
   external: ["better-sqlite3", "pg-native", "msgpackr-extract", "bufferutil"],
   // CommonJS inside the bundle asks for Node's own modules with `require`.

@@ -6,8 +6,8 @@
 import { readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { lateLibraries, STAND_IN } from "../late.mjs";
 import { packedReference } from "../reference.mjs";
+import { STAND_IN, standIns } from "../stand-ins.mjs";
 import { FETCH_NAMES } from "./fetch-classes.ts";
 import { WRAPPER } from "./script.ts";
 import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
@@ -113,10 +113,7 @@ const COMMON = {
   banner: { js: 'const importMetaUrl=require("node:url").pathToFileURL(__filename).href;' },
 } as const satisfies BuildOptions;
 
-/**
- * @hono/node-server puts its lighter classes where the program's free names are read from, not among Node's globals; and
- * tells requests over HTTP/2 from others without that module of Node's, since there are none: 4 of the 170 ms of a start.
- */
+/** @hono/node-server puts its lighter classes where the program's free names are read from, not among Node's globals. */
 const nodeServerWithoutGlobals: Plugin = {
   name: "@hono/node-server without globals",
   setup(bundle) {
@@ -124,16 +121,10 @@ const nodeServerWithoutGlobals: Plugin = {
     bundle.onLoad({ filter }, async ({ path }) => ({
       contents: `const global = fetchClasses;\n${await readFile(path, "utf8")}`,
     }));
-    bundle.onResolve({ filter: /^node:http2$/ }, ({ importer }) =>
-      filter.test(importer) ? { path: "http2", namespace: STAND_IN } : null,
-    );
-    bundle.onLoad({ filter: /^http2$/, namespace: STAND_IN }, () => ({
-      contents: "export class Http2ServerRequest {}\nexport const constants = {};",
-    }));
   },
 };
 
 const PROGRAM: Pick<BuildOptions, "plugins" | "define"> = {
-  plugins: [lateLibraries, nodeServerWithoutGlobals],
+  plugins: [standIns, nodeServerWithoutGlobals],
   define: { ...COMMON.define, ...FETCH_NAMES },
 };

@@ -1,5 +1,0 @@
-/** The types of late.mjs, which is plain JavaScript because the bundler of the built program is. */
-import type { Plugin } from "esbuild";
-
-export const STAND_IN: string;
-export const lateLibraries: Plugin;
