@@ -7,10 +7,23 @@ import { createHash } from "node:crypto";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import SqliteDatabase from "better-sqlite3";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { COUNT_OF_OLD, fillOne, KEPT, schemaOne, SQLITE, UPGRADE_ROWS, usagesOf } from "./schema-1.ts";
+import {
+  COUNT_OF_OLD,
+  fillOne,
+  JOIN_OF_TWO,
+  kept,
+  MARKS,
+  marksOf,
+  schemaOne,
+  type SchemaNumber,
+  SQLITE,
+  stepTwo,
+  UPGRADE_ROWS,
+  usagesOf,
+} from "./old-schemas.ts";
 import type { Folder } from "./store-files.ts";
 import { temporaryFolder } from "./store-files.ts";
-import { dieUpgrading, POINTS, upgrade } from "./store-upgrade.ts";
+import { dieUpgrading, pointsFrom, upgrade } from "./store-upgrade.ts";
 
 const TIMEOUT_MS = 600_000;
 
@@ -29,21 +42,22 @@ function asked<T>(file: string, ask: (db: SqliteDatabase.Database) => T): T {
   }
 }
 
-async function makeOld(file: string, rows: number): Promise<void> {
+async function makeOld(file: string, rows: number, number: 1 | 2 = 1): Promise<void> {
   const schema = await schemaOne(SQLITE);
   asked(file, (db) => {
     db.pragma("journal_mode = wal");
     db.exec(schema);
     db.transaction(() => {
       for (const statement of fillOne(SQLITE, rows)) db.exec(statement);
+      if (number === 2) for (const statement of stepTwo(SQLITE)) db.exec(statement);
     })();
   });
 }
 
-/** Everything that must stay as it is, as a digest of each table, and the numbers of the docks. */
-function contentOf(file: string, counts: "dock_log" | "dock_count"): string[] {
+/** Everything that must stay as it is, as a digest of each table. */
+function contentOf(file: string, number: SchemaNumber): string[] {
   return asked(file, (db) =>
-    [...KEPT, `select dock_id, seq from ${counts} order by dock_id`].map((query) => {
+    kept(number).map((query) => {
       const hash = createHash("sha256");
       for (const row of db.prepare(query).raw().iterate()) hash.update(JSON.stringify(row));
       return hash.digest("hex");
@@ -60,6 +74,7 @@ function schemaOf(file: string): unknown {
 
 /** Right is what the numbers say; and the store works on. */
 async function expectRight(file: string, rows: number): Promise<void> {
+  expect(asked(file, (db) => db.prepare(MARKS).raw().all())).toEqual(marksOf(rows));
   const store = await sqliteStore({ file });
   for (const [dockId, usage] of usagesOf(rows)) expect(await store.artifacts.usage(dockId)).toEqual(usage);
   expect(await store.artifacts.usage("dock_none")).toEqual({ artifacts: 0, open: 0, bytes: 0 });
@@ -84,21 +99,22 @@ async function expectRight(file: string, rows: number): Promise<void> {
   expect(asked(file, (db) => db.pragma("integrity_check", { simple: true }))).toBe("ok");
 }
 
-test(
-  `an upgrade of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
-  async () => {
+test.each([1, 2] as const)(
+  `an upgrade from schema %d of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
+  async (number) => {
     const { file } = folder;
-    await makeOld(file, UPGRADE_ROWS);
-    const [content, schema] = [contentOf(file, "dock_log"), schemaOf(file)];
-    for (const point of POINTS) {
+    await makeOld(file, UPGRADE_ROWS, number);
+    const [content, schema] = [contentOf(file, number), schemaOf(file)];
+    const points = pointsFrom(number);
+    for (const point of points) {
       await dieUpgrading(SQLITE, file, point);
-      if (point === POINTS.at(-1)) continue;
+      if (point === points.at(-1)) continue;
       expect(schemaOf(file)).toEqual(schema);
-      expect(contentOf(file, "dock_log")).toEqual(content);
+      expect(contentOf(file, number)).toEqual(content);
     }
     // The last one died after its commit: it is done.
-    expect(await upgrade(SQLITE, file, 1)).toEqual([{ from: 2, to: 2 }]);
-    expect(contentOf(file, "dock_count")).toEqual(content);
+    expect(await upgrade(SQLITE, file, 1)).toEqual([{ from: 3, to: 3 }]);
+    expect(contentOf(file, 3)).toEqual(content);
     const fresh = `${file}.fresh`;
     await (await sqliteStore({ file: fresh })).close();
     expect(schemaOf(file)).toEqual(schemaOf(fresh));
@@ -112,8 +128,8 @@ test(
   async () => {
     await makeOld(folder.file, 500);
     const migrated = await upgrade(SQLITE, folder.file, 3);
-    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 2, 2]);
-    expect(migrated.map(({ to }) => to)).toEqual([2, 2, 2]);
+    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 3, 3]);
+    expect(migrated.map(({ to }) => to)).toEqual([3, 3, 3]);
     await expectRight(folder.file, 500);
   },
   TIMEOUT_MS,
@@ -132,6 +148,20 @@ test(
     const store = await sqliteStore({ file: folder.file });
     expect(await store.artifacts.usage("dock_0")).toEqual(usagesOf(10).get("dock_0"));
     await store.close();
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a process of schema 2 that is still running cannot complete what it would not mark",
+  async () => {
+    await makeOld(folder.file, 100, 2);
+    const old = new SqliteDatabase(folder.file);
+    const join = old.prepare(JOIN_OF_TWO);
+    await (await sqliteStore({ file: folder.file })).close();
+    expect(() => join.run()).toThrow(/no such table: listing/);
+    old.close();
+    await expectRight(folder.file, 100);
   },
   TIMEOUT_MS,
 );

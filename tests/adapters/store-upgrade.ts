@@ -6,18 +6,21 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import type { Migrated } from "../../packages/adapters/src/store/migrations.ts";
 import { expect } from "vitest";
-import type { Words } from "./schema-1.ts";
+import type { Words } from "./old-schemas.ts";
 
 const SCRIPT = fileURLToPath(new URL("./store-upgrader.ts", import.meta.url));
 
-/** Where the process dies: before each statement of the step, before its record, and after the commit. */
-export const POINTS: readonly string[] = [
-  "rename to dock_count",
-  "add column artifacts",
-  "insert into dock_count",
-  'insert into "migration"',
-  "when all is done",
-];
+/** Statements of each step, by the schema that it makes. */
+const STATEMENTS = {
+  2: ["rename to dock_count", "add column artifacts", "insert into dock_count"],
+  3: ["rename to listing_count", "create table listing_mark", "insert into listing_mark"],
+} as const;
+
+/** Where the process dies: before each statement of the steps, before the first one's record, and after the commit. */
+export function pointsFrom(schema: 1 | 2): readonly string[] {
+  const statements = [...(schema < 2 ? STATEMENTS[2] : []), ...STATEMENTS[3]];
+  return [...statements, 'insert into "migration"', "when all is done"];
+}
 
 async function run(
   { name }: Words,

@@ -243,11 +243,16 @@ function insertIndexes(valueOf: (field: string) => string): string[] {
   return [
     `insert into event (dock_id, seq, artifact_id, type, at, "by", data)
       select dock_id, n, id, 'artifact.created', created_at, null, '{}' from artifact`,
-    `insert into listing (dock_id, face, completed, changes)
+    `insert into listing_count (dock_id, face, completed, changes)
       select dock_id, face, count(*), count(*) from artifact where status = 'upload_completed' group by dock_id, face`,
+    `insert into listing_mark (listing, stretch, documents)
+      select (select n from listing_count), created_at / 1048576, count(*) from artifact
+      where status = 'upload_completed' group by 2`,
+    // Another listing's, so that the table is worth an index.
+    "insert into listing_mark (listing, stretch, documents) select 1000, n, 1 from artifact",
     ...["patientId", "type"].flatMap((field) => [
       `insert into term (listing, path, value, documents)
-        select (select n from listing), '"${field}"', ${valueOf(field)}, count(*) from artifact as a
+        select (select n from listing_count), '"${field}"', ${valueOf(field)}, count(*) from artifact as a
         where a.status = 'upload_completed' group by 1, 2, 3`,
       `insert into posting (term, created_at, id, n)
         select t.id, a.created_at, a.id, a.n from artifact as a

@@ -10,13 +10,18 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import {
   COUNT_OF_OLD,
   fillOne,
-  KEPT,
+  JOIN_OF_TWO,
+  kept,
+  MARKS,
+  marksOf,
   POSTGRES,
   schemaOne,
+  type SchemaNumber,
+  stepTwo,
   UPGRADE_ROWS,
   usagesOf,
-} from "../adapters/schema-1.ts";
-import { dieUpgrading, POINTS, upgrade } from "../adapters/store-upgrade.ts";
+} from "../adapters/old-schemas.ts";
+import { dieUpgrading, pointsFrom, upgrade } from "../adapters/store-upgrade.ts";
 import type { FreshDatabase } from "./index.ts";
 import { freshDatabase } from "./index.ts";
 
@@ -39,18 +44,19 @@ async function connected({ url }: FreshDatabase): Promise<Client> {
   return made;
 }
 
-async function makeOld(rows: number): Promise<void> {
+async function makeOld(rows: number, number: 1 | 2 = 1): Promise<void> {
   await client.query(await schemaOne(POSTGRES));
   await client.query("begin");
   for (const statement of fillOne(POSTGRES, rows)) await client.query(statement);
+  if (number === 2) for (const statement of stepTwo(POSTGRES)) await client.query(statement);
   await client.query("commit");
   await client.query("vacuum analyze");
 }
 
-/** Everything that must stay as it is, as a digest of each table, and the numbers of the docks. */
-async function contentOf(counts: "dock_log" | "dock_count"): Promise<string[]> {
+/** Everything that must stay as it is, as a digest of each table. */
+async function contentOf(number: SchemaNumber): Promise<string[]> {
   const digests: string[] = [];
-  for (const query of [...KEPT, `select dock_id, seq from ${counts} order by dock_id`]) {
+  for (const query of kept(number)) {
     const { rows } = await client.query<Record<string, unknown>>(query);
     const hash = createHash("sha256");
     for (const row of rows) hash.update(JSON.stringify(row));
@@ -75,27 +81,32 @@ async function schemaOf(asker: Client): Promise<unknown> {
   return answers;
 }
 
-async function expectUsagesRight(rows: number): Promise<void> {
+async function expectCountsRight(rows: number): Promise<void> {
+  const { rows: marks } = await client.query<[string, string, string]>({ text: MARKS, rowMode: "array" });
+  expect(marks.map(([dock, stretch, documents]) => [dock, Number(stretch), Number(documents)])).toEqual(
+    marksOf(rows),
+  );
   const store = await postgresStore({ url: database.url });
   for (const [dockId, usage] of usagesOf(rows)) expect(await store.artifacts.usage(dockId)).toEqual(usage);
   await store.close();
 }
 
-test(
-  `an upgrade of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
-  async () => {
-    await makeOld(UPGRADE_ROWS);
-    const [content, schema] = [await contentOf("dock_log"), await schemaOf(client)];
-    for (const point of POINTS) {
+test.each([1, 2] as const)(
+  `an upgrade from schema %d of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
+  async (number) => {
+    await makeOld(UPGRADE_ROWS, number);
+    const [content, schema] = [await contentOf(number), await schemaOf(client)];
+    const points = pointsFrom(number);
+    for (const point of points) {
       await dieUpgrading(POSTGRES, database.url, point);
-      if (point === POINTS.at(-1)) continue;
+      if (point === points.at(-1)) continue;
       expect(await schemaOf(client)).toEqual(schema);
-      expect(await contentOf("dock_log")).toEqual(content);
+      expect(await contentOf(number)).toEqual(content);
     }
     // The last one died after its commit: it is done.
-    expect(await upgrade(POSTGRES, database.url, 1)).toEqual([{ from: 2, to: 2 }]);
-    expect(await contentOf("dock_count")).toEqual(content);
-    await expectUsagesRight(UPGRADE_ROWS);
+    expect(await upgrade(POSTGRES, database.url, 1)).toEqual([{ from: 3, to: 3 }]);
+    expect(await contentOf(3)).toEqual(content);
+    await expectCountsRight(UPGRADE_ROWS);
     const fresh = await freshDatabase();
     try {
       await migrate({ url: fresh.url });
@@ -114,8 +125,8 @@ test(
   async () => {
     await makeOld(500);
     const migrated = await upgrade(POSTGRES, database.url, 3);
-    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 2, 2]);
-    await expectUsagesRight(500);
+    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 3, 3]);
+    await expectCountsRight(500);
   },
   TIMEOUT_MS,
 );
@@ -144,7 +155,7 @@ test(
         "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
       await expect.poll(async () => (await client.query(waiting)).rowCount, { timeout: 30_000 }).toBe(1);
       await early.query("commit");
-      expect(await migrating).toEqual({ from: 1, to: 2 });
+      expect(await migrating).toEqual({ from: 1, to: 3 });
       await expect(late.query(COUNT_OF_OLD)).rejects.toThrow(/"dock_log" does not exist/);
       await late.query("rollback");
     } finally {
@@ -159,6 +170,17 @@ test(
       bytes: bytes + 5,
     });
     await store.close();
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a writer of schema 2 cannot complete what it would not mark",
+  async () => {
+    await makeOld(100, 2);
+    await migrate({ url: database.url });
+    await expect(client.query(JOIN_OF_TWO)).rejects.toThrow(/"listing" does not exist/);
+    await expectCountsRight(100);
   },
   TIMEOUT_MS,
 );

@@ -9,6 +9,7 @@ import { expect } from "vitest";
 import type { StoreCase } from "./store-case.ts";
 import {
   completed,
+  DOCK,
   event,
   HOSTILE_METADATA,
   HOSTILE_NAMES,
@@ -66,6 +67,54 @@ export const FIND_CASES: readonly StoreCase[] = [
       const found = await store.artifacts.find(query());
       expect(found).toEqual({ rows: [...rows].sort(compareNewestFirst), total: rows.length, more: false });
       expect(found.rows.map(({ id }) => id)).toEqual([3, 5, 2, 0, 4, 1, 6].map(idOf));
+    },
+  },
+  {
+    name: "a page far from both ends is the one that walking there would give, while rows come and go",
+    async run({ store }) {
+      const HOUR_MS = 3_600_000;
+      const rows: Artifact[] = [];
+      // Crowded hours, empty ones, and moments that many rows share; other docks and faces in between.
+      for (let i = 0; rows.length < 2_600; i++) {
+        const createdAt = (i % 7) * 11 * HOUR_MS + Math.floor(i / 40) * 4_000_000 + (i % 3);
+        const over = i % 50 === 0 ? { face: "studio" as const } : i % 51 === 0 ? { dockId: "dock_b" } : {};
+        rows.push(completed(i, { createdAt, ...over }));
+      }
+      await store.load(rows.map((artifact) => ({ kind: "artifact", artifact })));
+      const listed = rows
+        .filter(({ dockId, face }) => dockId === DOCK && face === "machine")
+        .sort(compareNewestFirst);
+      const expectPages = async (): Promise<void> => {
+        for (const offset of [
+          0,
+          999,
+          1_000,
+          1_200,
+          1_249,
+          1_300,
+          1_700,
+          listed.length - 1_001,
+          listed.length - 3,
+        ]) {
+          const {
+            rows: page,
+            total,
+            more,
+          } = await store.artifacts.find(query({ start: { offset }, limit: 7 }));
+          expect(page.map(({ id }) => id)).toEqual(listed.slice(offset, offset + 7).map(({ id }) => id));
+          expect({ total, more }).toEqual({ total: listed.length, more: offset + 7 < listed.length });
+        }
+      };
+      await expectPages();
+      for (const at of [5, 700, 1_400, 2_000]) {
+        const [gone] = listed.splice(at, 1);
+        await store.artifacts.update(gone!.id, gone!.version, { status: "deleted" }, event());
+        const late = completed(10_000 + at, { createdAt: listed[at]!.createdAt + 1 });
+        await store.artifacts.insert(late, event());
+        listed.push(late);
+        listed.sort(compareNewestFirst);
+        await expectPages();
+      }
     },
   },
   {

@@ -3,6 +3,7 @@
  * The transaction around them, so that a step is there whole or not at all, is the driver's.
  */
 
+import { STRETCH_MS } from "./sql-marks.ts";
 import type { Dialect, Query, Sql } from "./sql.ts";
 import { all, first } from "./sql.ts";
 
@@ -126,6 +127,23 @@ const MIGRATIONS: readonly Migration[] = [
         from artifact where status in ('created', 'upload_started', 'upload_completed') group by dock_id
         on conflict (dock_id) do update
           set artifacts = excluded.artifacts, open = excluded.open, bytes = excluded.bytes`,
+    ],
+  },
+  {
+    name: "marks in each listing",
+    statements: ({ words: { integer, clustered } }) => [
+      // First, for the same reasons: a process that would set no marks completes nothing afterwards.
+      "alter table listing rename to listing_count",
+      `create table listing_mark (
+        listing ${integer} not null,
+        stretch ${integer} not null,
+        documents ${integer} not null,
+        primary key (listing, stretch)
+      )${clustered}`,
+      `insert into listing_mark (listing, stretch, documents)
+        select l.n, a.created_at / ${STRETCH_MS}, count(*) from listing_count as l
+        join artifact as a on a.dock_id = l.dock_id and a.face = l.face and a.status = 'upload_completed'
+        group by 1, 2`,
     ],
   },
 ];

@@ -83,6 +83,14 @@ export interface ListingTable {
   changes: number;
 }
 
+/** How many rows of a listing were created in one stretch of time; what they are for is in `sql-marks.ts`. */
+export interface ListingMarkTable {
+  listing: number;
+  /** `created_at` divided by the length of a stretch, rounded down. */
+  stretch: number;
+  documents: number;
+}
+
 /** One term (`terms` in core) of a listing, and how many of its documents have it. */
 export interface TermTable {
   id: Generated<number>;
@@ -120,7 +128,8 @@ export interface Schema {
   artifact: ArtifactTable;
   event: EventTable;
   dock_count: DockCountTable;
-  listing: ListingTable;
+  listing_count: ListingTable;
+  listing_mark: ListingMarkTable;
   term: TermTable;
   posting: PostingTable;
   account: AccountTable;

@@ -7,7 +7,8 @@ import type { FindQuery, Found, Position } from "@docyard/core";
 import { compareNewestFirst, match, parseJson } from "@docyard/core";
 import { fromRow } from "./schema.ts";
 import type { ArtifactRow } from "./schema.ts";
-import type { Candidate, Range } from "./sql-page.ts";
+import { marksSql } from "./sql-marks.ts";
+import type { Candidate, Range, Shape } from "./sql-page.ts";
 import { pageSql } from "./sql-page.ts";
 import type { Part } from "./sql-plan.ts";
 import { planSql } from "./sql-plan.ts";
@@ -16,6 +17,8 @@ import type { Dialect, Sql } from "./sql.ts";
 
 /** Candidates read at once where rows are checked one by one: bounds memory, not results. */
 const CHECK_BATCH = 500;
+/** Rows from which on a page is looked for by marks: fewer are skipped as fast. */
+const SEEK_MIN = 1_000;
 /** How much further than expected the list is walked for the matches of a search before they are sorted instead. */
 const WALK_SLACK = 4;
 
@@ -23,6 +26,7 @@ const WALK_SLACK = 4;
 export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
   const pages = pageSql(dialect);
   const totals = createTotals();
+  const marks = marksSql(dialect);
   const plan = planSql(dialect, pages, totals);
 
   /** Walks the matches of a part in order; each call returns the next one, then null. */
@@ -83,7 +87,25 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
         if (rows.length === range.limit || until === undefined) return rows;
       }
     }
-    return yield* pages.rows(part.shape, part.values, range);
+    const { shape, values, range: rest } = yield* nearer(part, range);
+    return yield* pages.rows(shape, values, rest);
+  }
+
+  /** The walk of a plain list begun where a deep page's stretch of time begins. */
+  function* nearer(
+    { shape, values, listing }: Part,
+    range: Range,
+  ): Sql<Pick<Part, "shape" | "values"> & { readonly range: Range }> {
+    const { offset = 0, backwards = false } = range;
+    const asIs = { shape, values, range };
+    if (listing === null || offset < SEEK_MIN || !isPlain(shape)) return asIs;
+    const stretch = yield* marks.seek(listing.n, offset, backwards);
+    if (stretch === undefined) return asIs;
+    return {
+      shape: { ...shape, ...(backwards ? { createdAfter: true } : { createdBefore: true }) },
+      values: { ...values, ...(backwards ? { createdAfter: stretch.from } : { createdBefore: stretch.to }) },
+      range: { ...range, offset: offset - stretch.before },
+    };
   }
 
   /** Matches of several parts, or of rows that have to be checked, merged in order. */
@@ -123,6 +145,11 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
     const more = offset === undefined ? sorted.length > query.limit : offset + page.length < matches;
     return { rows: page, total: matches, more };
   };
+}
+
+/** All rows of a listing, and nothing asked of any. */
+function isPlain({ driver, terms, contains, media, createdAfter, createdBefore }: Shape): boolean {
+  return driver === "list" && terms === 0 && !(contains || media || createdAfter || createdBefore);
 }
 
 /** The rows to fetch: a page, and after a position one row more, which says whether there is a next page. */

@@ -1,5 +1,5 @@
 /**
- * The indexes over completed rows: per listing a count, per metadata term its documents, and the names.
+ * The indexes over completed rows: per listing a count and marks, per metadata term its documents, and the names.
  * Rows join when they become `upload_completed` and leave when they stop being it; reading is in `sql-find.ts`.
  */
 
@@ -8,6 +8,7 @@ import { sql } from "kysely";
 import type { ArtifactRow, PostingTable } from "./schema.ts";
 import { forEach } from "./sql-each.ts";
 import { compareTerms, storedTerms } from "./sql-filter.ts";
+import { marksSql } from "./sql-marks.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { fillingIn, first, integer, statement } from "./sql.ts";
 
@@ -51,9 +52,10 @@ interface Entry {
 
 export function listingsSql(dialect: Dialect): Listings {
   const { db, names } = dialect;
+  const marks = marksSql(dialect);
   const joining = (p: ListingKey & Counted) =>
     db
-      .insertInto("listing")
+      .insertInto("listing_count")
       .values({
         dock_id: p.dockId,
         face: p.face,
@@ -62,19 +64,19 @@ export function listingsSql(dialect: Dialect): Listings {
       })
       .onConflict((conflict) =>
         conflict.columns(["dock_id", "face"]).doUpdateSet({
-          completed: sql<number>`listing.completed + excluded.completed`,
-          changes: sql<number>`listing.changes + excluded.changes`,
+          completed: sql<number>`listing_count.completed + excluded.completed`,
+          changes: sql<number>`listing_count.changes + excluded.changes`,
         }),
       );
   const joined = fillingIn(dialect, {
     returning: (p: ListingKey & Counted) => joining(p).returning("n"),
     plain: joining,
     reread: (p: ListingKey & Counted) =>
-      db.selectFrom("listing").select("n").where("dock_id", "=", p.dockId).where("face", "=", p.face),
+      db.selectFrom("listing_count").select("n").where("dock_id", "=", p.dockId).where("face", "=", p.face),
   });
   const left = statement((p: ListingKey) =>
     db
-      .updateTable("listing")
+      .updateTable("listing_count")
       .set({ completed: sql<number>`completed - 1`, changes: sql<number>`changes + 1` })
       .where("dock_id", "=", p.dockId)
       .where("face", "=", p.face)
@@ -134,6 +136,7 @@ export function listingsSql(dialect: Dialect): Listings {
   return {
     *join(row, metadata) {
       const listing = (yield* joined({ dockId: row.dock_id, face: row.face, documents: 1 })).n;
+      yield* marks.add(listing, [row.created_at]);
       for (const { path, value } of storedTerms(metadata, row.media_type)) {
         yield counted({ listing, path, value });
         yield posted({ listing, path, value, createdAt: row.created_at, id: row.id, n: row.n });
@@ -148,6 +151,10 @@ export function listingsSql(dialect: Dialect): Listings {
         groups.push([(yield* joined({ dockId, face, documents: group.length })).n, group]);
       }
       for (const [listing, group] of groups) {
+        yield* marks.add(
+          listing,
+          group.map(({ row }) => row.created_at),
+        );
         const terms = new Map<string, { readonly term: Term; readonly rows: ListedRow[] }>();
         for (const { row, metadata } of group) {
           for (const term of storedTerms(metadata, row.media_type)) {
@@ -170,6 +177,7 @@ export function listingsSql(dialect: Dialect): Listings {
     },
     *leave(row, metadata) {
       const listing = (yield* first(left({ dockId: row.dock_id, face: row.face })))!.n;
+      yield* marks.remove(listing, row.created_at);
       for (const term of storedTerms(metadata, row.media_type)) {
         const found = yield* first(discounted({ listing, path: term.path, value: term.value }));
         if (found === undefined) throw new Error(`the metadata index lacks a term of ${row.id}`);

@@ -58,7 +58,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
   const { db, names } = dialect;
   const listingOf = statement((p: { dockId: string; face: Face }) =>
     db
-      .selectFrom("listing")
+      .selectFrom("listing_count")
       .select(["n", "completed", "changes"])
       .where("dock_id", "=", p.dockId)
       .where("face", "=", p.face),

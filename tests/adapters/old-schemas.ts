@@ -1,6 +1,6 @@
 /**
- * A database as docyard 0.1 left it, for tests of the upgrade: its tables from the frozen statements in `fixtures`, its
- * rows from SQL of its own, so that nothing here depends on what today's code writes.
+ * Databases as earlier versions left them, for tests of the upgrade: their tables from frozen statements, their rows from
+ * SQL of its own, so that nothing here depends on what today's code writes.
  */
 
 import { readFile } from "node:fs/promises";
@@ -34,6 +34,11 @@ export const POSTGRES: Words = {
   padded: (length) => `lpad(i::text, ${length}, '0')`,
 };
 
+/** Between two rows: some of them share a stretch of time, and there are many stretches. */
+const SPACING_MS = 400_000;
+/** What a listing's marks count by, for ever. */
+const STRETCH_MS = 1_048_576;
+
 /** One row in ten has each of these, the others are completed. */
 const OTHERS: readonly ArtifactStatus[] = ["created", "upload_started", "upload_failed", "deleted"];
 
@@ -52,7 +57,8 @@ export function fillOne({ name, series, padded }: Words, rows: number): string[]
       select 'art_' || ${padded(8)}, 'dock_' || (i % 4), 'machine', 1, ${status}, 'scan ' || i || '.pdf',
         'scan ' || i || '.pdf', 'application/pdf', case when i % 7 = 0 then null else i * 1000 end, ${padded(64)},
         '{"a":' || (i % 3) || '}', '{"kind":"upload"}', 'upload_' || i, 'docks/' || i,
-        case when i % 10 > 3 then 'docks/' || i else null end, 0, 0, 'mc_1', i, i
+        case when i % 10 > 3 then 'docks/' || i else null end, 0, 0, 'mc_1',
+        i * ${SPACING_MS}, i * ${SPACING_MS}
       from ${series(rows)}`,
     `insert into event (dock_id, seq, artifact_id, type, at, "by", data)
       select dock_id, row_number() over (partition by dock_id order by n), id, 'artifact.created', created_at, 'mc_1', '{}'
@@ -96,16 +102,59 @@ export function usagesOf(rows: number): Map<string, Usage> {
   return usages;
 }
 
-/** Every table whose rows an upgrade must leave as they are, each in an order. */
-export const KEPT: readonly string[] = [
-  "select * from artifact order by id",
-  "select * from event order by dock_id, seq",
-  "select * from listing order by n",
-  "select * from term order by id",
-  "select * from posting order by term, created_at, id",
-  "select * from account order by kind, id",
-];
+/** The frozen statements by which schema 1 became 2. */
+export function stepTwo({ name }: Words): string[] {
+  const integer = name === "sqlite" ? "integer" : "bigint";
+  return [
+    "alter table dock_log rename to dock_count",
+    `alter table dock_count add column artifacts ${integer} not null default 0`,
+    `alter table dock_count add column open ${integer} not null default 0`,
+    `alter table dock_count add column bytes ${integer} not null default 0`,
+    `insert into dock_count (dock_id, seq, artifacts, open, bytes)
+      select dock_id, 0, count(*), sum(case when status = 'upload_completed' then 0 else 1 end),
+        coalesce(sum(size), 0)
+      from artifact where status in ('created', 'upload_started', 'upload_completed') group by dock_id
+      on conflict (dock_id) do update
+        set artifacts = excluded.artifacts, open = excluded.open, bytes = excluded.bytes`,
+    "insert into migration (number, name, applied_at) values (2, 'usage of each dock', 1790000000001)",
+  ];
+}
+
+/** The marks of each dock's listing as `[dock, stretch, documents]`, in order, from the numbers alone. */
+export function marksOf(rows: number): [string, number, number][] {
+  const marks = new Map<string, [string, number, number]>();
+  for (let i = 1; i <= rows; i++) {
+    if (i % 10 < OTHERS.length) continue;
+    const [dock, stretch] = [`dock_${i % 4}`, Math.floor((i * SPACING_MS) / STRETCH_MS)];
+    const mark = marks.get(`${dock} ${stretch}`) ?? [dock, stretch, 0];
+    mark[2]++;
+    marks.set(`${dock} ${stretch}`, mark);
+  }
+  return [...marks.values()].sort(([a, x], [b, y]) => (a < b ? -1 : a > b ? 1 : x - y));
+}
+
+/** Asks for what `marksOf` gives. */
+export const MARKS =
+  "select l.dock_id, m.stretch, m.documents from listing_mark as m join listing_count as l on l.n = m.listing order by 1, 2";
+
+export type SchemaNumber = 1 | 2 | 3;
+
+/** All rows that an upgrade must leave as they are, table by table, each in an order; as a schema calls the tables. */
+export function kept(schema: SchemaNumber): string[] {
+  return [
+    "select * from artifact order by id",
+    "select * from event order by dock_id, seq",
+    `select * from ${schema < 3 ? "listing" : "listing_count"} order by n`,
+    "select * from term order by id",
+    "select * from posting order by term, created_at, id",
+    "select * from account order by kind, id",
+    `select dock_id, seq from ${schema < 2 ? "dock_log" : "dock_count"} order by dock_id`,
+  ];
+}
 
 /** The statement by which docyard 0.1 counts an event: after the upgrade it must fail, for it counts nothing else. */
 export const COUNT_OF_OLD =
   "insert into dock_log (dock_id, seq) values ('dock_0', 1) on conflict (dock_id) do update set seq = dock_log.seq + 1";
+
+/** The statement by which schema 2 counts a completed row: after the upgrade it must fail, for it sets no marks. */
+export const JOIN_OF_TWO = "update listing set completed = completed + 1, changes = changes + 1";
