@@ -150,7 +150,8 @@ async function answer(incoming: IncomingMessage): Promise<object> {
   return { id: said.id, digest };
 }
 
-const server = createServer((incoming, outgoing) => {
+// A slow answer to one is no reason to hang up on the others.
+const server = createServer({ keepAliveTimeout: 0 }, (incoming, outgoing) => {
   answer(incoming).then(
     (result) => {
       const body = Buffer.from(JSON.stringify(result));
