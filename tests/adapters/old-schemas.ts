@@ -58,7 +58,7 @@ export function fillOne({ name, series, padded }: Words, rows: number): string[]
         'scan ' || i || '.pdf', 'application/pdf', case when i % 7 = 0 then null else i * 1000 end, ${padded(64)},
         '{"a":' || (i % 3) || '}', '{"kind":"upload"}', 'upload_' || i, 'docks/' || i,
         case when i % 10 > 3 then 'docks/' || i else null end, 0, 0, 'mc_1',
-        i * ${SPACING_MS}, i * ${SPACING_MS}
+        cast(i as bigint) * ${SPACING_MS}, cast(i as bigint) * ${SPACING_MS}
       from ${series(rows)}`,
     `insert into event (dock_id, seq, artifact_id, type, at, "by", data)
       select dock_id, row_number() over (partition by dock_id order by n), id, 'artifact.created', created_at, 'mc_1', '{}'
