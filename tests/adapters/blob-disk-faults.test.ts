@@ -72,7 +72,6 @@ function watchedIo(): WatchedIo {
   const io = Object.fromEntries(
     (
       [
-        "copyFile",
         "createFile",
         "createSyncedFile",
         "link",
@@ -81,7 +80,6 @@ function watchedIo(): WatchedIo {
         "openFile",
         "openFolder",
         "readdir",
-        "readFile",
         "rename",
         "statfs",
         "unlink",

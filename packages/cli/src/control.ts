@@ -262,8 +262,8 @@ async function bodyOf(request: Request): Promise<JsonObject> {
   let json: unknown;
   try {
     json = parseJson(text);
-  } catch (error) {
-    throw isDocyardError(error) ? error : new BadControl("The body is not valid JSON");
+  } catch {
+    throw new BadControl("The body is not valid JSON");
   }
   if (!isJsonObject(json)) throw new BadControl("The body must be a JSON object");
   return json;

@@ -2,7 +2,7 @@
  * Request bodies: bounded reading, strict UTF-8, strict JSON. What a body must hold is left to the wire files.
  */
 
-import { DocyardError, isDocyardError, parseJson as parsed } from "@docyard/core";
+import { DocyardError, parseJson as parsed } from "@docyard/core";
 import type { AppContext } from "./exchange.ts";
 import { HttpFault } from "./fault.ts";
 
@@ -110,7 +110,6 @@ export function parseJson(text: string): unknown {
   try {
     value = parsed(text);
   } catch (error) {
-    if (isDocyardError(error)) throw error;
     // Only the place is taken from the parser's message, which quotes the text: it may hold a secret.
     const place = error instanceof Error ? /at position \d+/.exec(error.message)?.[0] : undefined;
     throw new DocyardError(

@@ -25,11 +25,14 @@ import { promisify } from "node:util";
 
 export type DiskIo = Pick<
   typeof fs,
-  "copyFile" | "link" | "lstat" | "mkdir" | "readdir" | "readFile" | "rename" | "rmdir" | "statfs" | "unlink"
+  "link" | "lstat" | "mkdir" | "readdir" | "rename" | "rmdir" | "statfs" | "unlink"
 > & {
   /** Opens a folder for syncing; the root may be a link of the operator's. */
   openFolder(path: string): Promise<DiskFile>;
-  /** Opens a file for reading, never through a symbolic link: nobody who may write into the root can point a key elsewhere. */
+  /**
+   * Opens a file for reading, never through a symbolic link: nobody who may write into the root can point a key
+   * elsewhere.
+   */
   openFile(path: string): Promise<DiskFile>;
   /** Makes a file that is not there yet. */
   createFile(path: string, mode: number): Promise<DiskFile>;
@@ -68,8 +71,8 @@ const fsyncAsync = promisify(fsync);
 /**
  * What only touches names is done at once, in this thread: on a local file system it takes some ten microseconds, and
  * handing it to a thread of the pool costs ten times that in processor time alone. What moves, syncs or frees many bytes
- * waits there, and so does making a file or folder: ext4 looks for an inode that was not in use a minute ago, which took 1.3 ms
- * where thousands had been deleted. Plain descriptors for files: a `FileHandle` costs as much as the call itself.
+ * waits there, and so does making a file or folder: ext4 looks for an inode that was not in use a minute ago, which took
+ * 1.3 ms where thousands had been deleted. Plain descriptors for files: a `FileHandle` costs as much as the call itself.
  */
 export const nodeDiskIo: DiskIo = {
   ...fs,
