@@ -1,6 +1,7 @@
 /** The disk store when calls to the file system fail, one after the other, and the order of those that make it durable. */
 
-import { basename } from "node:path";
+import { rename, stat, utimes, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import type { DiskBlobs } from "@docyard/adapters/blob/disk";
 import type { DiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import { nodeDiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
@@ -390,10 +391,38 @@ describe("durability is a matter of order", () => {
     expect(again.some(({ name }) => name === "sync")).toBe(false);
     const expected = { size: 900, digest: digestOf(bytes) };
     const copying = await trace(watched, () => blobs.copy("staged/1/blob", "folder/blob", expected));
-    expect(outOfOrder(copying, [/^link blob </, /^rename <\w+> blob$/, /^sync folder$/])).toEqual([]);
+    expect(outOfOrder(copying, [/^link blob blob$/, /^sync folder$/])).toEqual([]);
     await blobs.delete("staged/1/blob", { mayReturn: true });
     await blobs.delete("staged/2/blob", { mayReturn: true });
     expect(await filesBelow(root)).toEqual(["folder/blob", "folder/first"]);
+    await close();
+  });
+
+  test("a small copy is looked at under its new name before anyone hears of it", async () => {
+    const watched = watchedIo();
+    const { blobs, root, close } = await openDisk({ io: watched.io });
+    const bytes = bytesOfSize(900);
+    const expected = { size: 900, digest: digestOf(bytes) };
+    await signedPut(blobs, "incoming/blob", bytes);
+    const copying = await trace(watched, () => blobs.copy("incoming/blob", "final/new", expected));
+    expect(outOfOrder(copying, [/^link blob new$/, /^lstat new$/, /^sync final$/])).toEqual([]);
+    // Nothing is read, nothing written, and no other name is taken meanwhile.
+    expect(copying.some(({ name }) => /^(?:read|writev|rename|unlink)$/.test(name))).toBe(false);
+    // Another process puts other bytes there, of the same size and in the same moment, which this one has not seen.
+    const path = join(root, "incoming/blob");
+    const { atime, mtime } = await stat(path);
+    await writeFile(`${path}.new`, bytesOfSize(900, 2));
+    await utimes(`${path}.new`, atime, mtime);
+    await rename(`${path}.new`, path);
+    expect(await blobs.copy("incoming/blob", "final/other", expected)).toBe(false);
+    expect(await blobs.stat("final/other")).toBeNull();
+    // Where the name is taken, it is replaced all at once.
+    await put(blobs, "final/taken", bytesOfSize(900, 3));
+    await signedPut(blobs, "incoming/blob", bytes);
+    const replacing = await trace(watched, () => blobs.copy("incoming/blob", "final/taken", expected));
+    expect(outOfOrder(replacing, [/^link blob </, /^rename <\w+> taken$/, /^sync final$/])).toEqual([]);
+    expect(await contentDigest(blobs, "final/taken")).toBe(expected.digest);
+    expect(await filesBelow(root)).toEqual(["final/new", "final/taken", "incoming/blob"]);
     await close();
   });
 

@@ -26,6 +26,9 @@ const TEMP_AGE_MAX_MS = 24 * 60 * 60 * 1000;
 /** Digests remembered by file, so that `complete` need not read back a small upload that has just been seen. */
 const DIGESTS_REMEMBERED_MAX = 4_096;
 
+/** What a file system says that makes no second name, or no more of this file. */
+const WITHOUT_LINKS = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EXDEV"] as const;
+
 /** A blob's file, open for reading, as it was when it was opened. */
 export interface OpenFile {
   readonly handle: DiskFile;
@@ -63,6 +66,15 @@ export interface BlobFiles {
    */
   publish(key: string, staged: Staged, mayVanish?: boolean): Promise<void>;
   discard(staged: Staged): Promise<void>;
+  /**
+   * Gives small bytes that this process has seen whole, and that are what is expected, a second name at once. False
+   * where it has not, where they are not, or where the name is taken: `pin` and `publish` are for everything.
+   */
+  adopt(
+    from: string,
+    to: string,
+    expected: { readonly size: number; readonly digest: string },
+  ): Promise<boolean>;
   /** Resolves when the names made and removed beside this key are durable. */
   sync(key: string): Promise<void>;
   /** Takes a blob and its sidecar away; without a sync they may be back after a power cut. */
@@ -210,12 +222,38 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     }
   };
 
+  const adopt: BlobFiles["adopt"] = async (from, to, expected) => {
+    const [source, path] = [pathFor(from), pathFor(to)];
+    if (expected.size > CHUNK_BYTES || digests.sizeOf(source) !== expected.size) return false;
+    return lock(to, async () => {
+      await directories.ensure(dirname(path));
+      try {
+        await io.link(source, path);
+      } catch (error) {
+        if (isErrno(error, "EEXIST", "ENOENT", ...WITHOUT_LINKS)) return false;
+        throw error;
+      }
+      // Looked at under its new name: what lies under the old one may be replaced at any time.
+      let isRight = false;
+      try {
+        const stats = await io.lstat(path, { bigint: true });
+        const file = fingerprintOf(stats);
+        const digest = digests.get(source, Number(stats.size), file);
+        isRight = digest === expected.digest;
+        if (isRight) digests.set(path, { ...expected, crcs: [], file });
+      } finally {
+        if (!isRight) await io.unlink(path);
+      }
+      return isRight;
+    });
+  };
+
   const pin: BlobFiles["pin"] = async (key, signal) => {
     const data = tempPath();
     try {
       if ((await unlessMissing(io.link(pathFor(key), data).then(() => true))) === null) return null;
     } catch (error) {
-      if (!isErrno(error, "EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EXDEV")) throw error;
+      if (!isErrno(error, ...WITHOUT_LINKS)) throw error;
       return pinByCopy(key, signal);
     }
     let sums: Sidecar;
@@ -282,6 +320,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     pathFor,
     probe,
     stage,
+    adopt,
     pin,
     publish,
     discard,
@@ -304,12 +343,12 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     async remove(key, isUnsynced) {
       const path = pathFor(key);
       await lock(key, async () => {
-        const hasNoSidecar = (digests.sizeOf(path) ?? Number.POSITIVE_INFINITY) <= CHUNK_BYTES;
+        const isSmall = (digests.sizeOf(path) ?? Number.POSITIVE_INFINITY) <= CHUNK_BYTES;
         digests.delete(path);
         // The blob last: as long as `list` shows it, somebody will come and finish this.
         const gone = [
-          hasNoSidecar ? null : await unlessMissing(io.unlink(path + SIDECAR_SUFFIX).then(() => true)),
-          await unlessMissing(io.unlink(path).then(() => true)),
+          isSmall ? null : await unlessMissing(io.unlink(path + SIDECAR_SUFFIX).then(() => true)),
+          await unlessMissing(io.unlink(path, isSmall).then(() => true)),
         ];
         if (!gone.includes(true)) return;
         // Another delete may have found the directory empty and removed it.

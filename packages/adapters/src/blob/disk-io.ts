@@ -14,6 +14,7 @@ import {
   linkSync,
   lstatSync,
   open,
+  openSync,
   read,
   renameSync,
   rmdirSync,
@@ -25,8 +26,10 @@ import { promisify } from "node:util";
 
 export type DiskIo = Pick<
   typeof fs,
-  "link" | "lstat" | "mkdir" | "readdir" | "rename" | "rmdir" | "statfs" | "unlink"
+  "link" | "lstat" | "mkdir" | "readdir" | "rename" | "rmdir" | "statfs"
 > & {
+  /** @param isSmall whether the caller knows that hardly any bytes are freed */
+  unlink(path: string, isSmall?: boolean): Promise<void>;
   /** Opens a folder for syncing; the root may be a link of the operator's. */
   openFolder(path: string): Promise<DiskFile>;
   /**
@@ -80,8 +83,8 @@ export const nodeDiskIo: DiskIo = {
   lstat: (async (...args: Parameters<typeof lstatSync>) => lstatSync(...args)) as typeof fs.lstat,
   rename: async (from, to) => (freesMuch(to) ? fs.rename(from, to) : renameSync(from, to)),
   rmdir: async (path) => rmdirSync(path),
-  unlink: async (path) => (freesMuch(path) ? fs.unlink(path) : unlinkSync(path)),
-  openFolder: async (path) => diskFile(await openAsync(path, constants.O_RDONLY | constants.O_DIRECTORY)),
+  unlink: async (path, isSmall = false) => (isSmall || !freesMuch(path) ? unlinkSync(path) : fs.unlink(path)),
+  openFolder: async (path) => diskFile(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)),
   openFile: async (path) => diskFile(await openAsync(path, READ_FLAGS)),
   createFile: async (path, mode) => diskFile(await openAsync(path, CREATE_FLAGS, mode)),
   createSyncedFile: async (path, mode) =>

@@ -154,7 +154,10 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   const copy: BlobStore["copy"] = async (from, to, expected) => {
     const matches = (sums: { readonly size: number; readonly digest: string | null } | null): boolean =>
       sums?.size === expected.size && sums.digest === expected.digest;
-    files.pathFor(to);
+    if (await files.adopt(from, to, expected)) {
+      await files.sync(to);
+      return true;
+    }
     const pinned = await files.pin(from, closing.signal);
     if (pinned === null) {
       // A copy that was cut off after its rename may have left this; then its name still has to be made durable.
