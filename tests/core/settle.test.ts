@@ -7,6 +7,7 @@ import { DocyardError, isDocyardError } from "@docyard/core";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
+import { storageKey } from "../../packages/core/src/upload.ts";
 import { audit, auditCleanedUp } from "./audit.ts";
 import type { DockId, World } from "./world.ts";
 import { addStudioArtifact, bytesOf, createWorld, sha256, stage } from "./world.ts";
@@ -445,4 +446,16 @@ describe("examples", () => {
     await audit(world);
     await auditCleanedUp(world);
   });
+});
+
+test("a storage key has the dock, the day and the hour it was made in, whatever was asked before", () => {
+  const moments = fc.integer({ min: 0, max: Date.UTC(9999, 0) });
+  fc.assert(
+    fc.property(fc.array(fc.oneof(moments, fc.constant(3_600_000 - 1), fc.constant(3_600_000))), (times) => {
+      for (const at of times) {
+        const [day, hour] = new Date(at).toISOString().split(/[T:]/);
+        expect(storageKey("dock_a", "art_01ABC", at)).toBe(`docks/dock_a/artifacts/${day}/${hour}/01abc`);
+      }
+    }),
+  );
 });

@@ -292,9 +292,22 @@ function finishChange(
 
 /** One folder per dock and hour: easy to find and back up by hand, and never millions of names in one folder. */
 export function storageKey(dockId: string, artifactId: string, createdAt: number): string {
-  const [day, hour] = new Date(createdAt).toISOString().split(/[T:]/);
   const name = artifactId.slice(artifactId.indexOf("_") + 1).toLowerCase();
-  return `docks/${dockId}/artifacts/${day}/${hour}/${name}`;
+  return `docks/${dockId}/artifacts/${hourFolder(Math.floor(createdAt / HOUR_MS))}/${name}`;
+}
+
+const HOUR_MS = 3_600_000;
+
+/** Most keys are of the same hour as the one before, and printing a moment takes longer than all else in a key. */
+let lastHour = { hour: Number.NaN, folder: "" };
+
+/** @param hour since 1970 UTC */
+function hourFolder(hour: number): string {
+  if (hour !== lastHour.hour) {
+    const folder = new Date(hour * HOUR_MS).toISOString().slice(0, 13).replace("T", "/");
+    lastHour = { hour, folder };
+  }
+  return lastHour.folder;
 }
 
 /** Every fault of a create at once (contract 1A: messages come as an array). */

@@ -86,14 +86,13 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       .orderBy("n")
       .limit(sql.lit(1));
   const sharer = statement(anySharer);
-  const faceSharer = {
-    machine: statement((p: { dockId: string; digest: string }) =>
-      anySharer(p).where(sql<boolean>`face = 'machine'`),
-    ),
-    studio: statement((p: { dockId: string; digest: string }) =>
-      anySharer(p).where(sql<boolean>`face = 'studio'`),
-    ),
-  };
+  const studioSharer = statement((p: { dockId: string; digest: string }) =>
+    anySharer(p).where(sql<boolean>`face = 'studio'`),
+  );
+  // One query: of this face there is never more than one, holder or not.
+  const machineTwin = statement((p: { dockId: string; digest: string }) =>
+    digestColumns(p).where(sql<boolean>`face = 'machine'`),
+  );
   const blobUser = statement((p: { blobKey: string }) =>
     db
       .selectFrom("artifact")
@@ -158,9 +157,14 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
     find: findSql(dialect),
 
     *findByDigest(dockId, digest, face) {
-      let row = yield* first(holder({ dockId, digest }));
-      if (row === undefined || (face !== undefined && row.face !== face)) {
-        row = yield* first((face === undefined ? sharer : faceSharer[face])({ dockId, digest }));
+      let row: ArtifactRow | undefined;
+      if (face === "machine") {
+        row = yield* first(machineTwin({ dockId, digest }));
+      } else {
+        row = yield* first(holder({ dockId, digest }));
+        if (row === undefined || (face !== undefined && row.face !== face)) {
+          row = yield* first((face === undefined ? sharer : studioSharer)({ dockId, digest }));
+        }
       }
       return row === undefined ? null : fromRow(row);
     },

@@ -49,7 +49,8 @@ export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close
           `The dock already has the content of ${id} as a completed artifact`,
         ),
       find: (query) => read(() => artifacts.find(query)),
-      findByDigest: (dockId, digest, face) => read(() => artifacts.findByDigest(dockId, digest, face)),
+      findByDigest: (dockId, digest, face) =>
+        read(() => artifacts.findByDigest(dockId, digest, face), face === "machine"),
       isBlobInUse: (blobKey) => read(() => artifacts.isBlobInUse(blobKey), true),
       usage: (dockId) => read(() => artifacts.usage(dockId), true),
       walk: (after, limit) => read(() => artifacts.walk(after, limit), true),
