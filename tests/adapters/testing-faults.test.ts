@@ -120,7 +120,7 @@ describe("a call that fails", () => {
       "accounts.insert",
       "accounts.update",
     ];
-    const others = ["blobs.digest", "blobs.space", "blobs.close"];
+    const others = ["blobs.digest", "blobs.dropUnfinished", "blobs.space", "blobs.close"];
     expect([...CALLS, ...rest, ...others].sort()).toEqual([...PORT_CALLS].sort());
   });
 

@@ -11,7 +11,7 @@ import type { BackgroundReport, Docyard, Queue } from "@docyard/core";
 import { createDocyard } from "@docyard/core";
 import { describe, expect, test } from "vitest";
 import { fakeIngest } from "./studio-parts.ts";
-import { createWorld, HOUR_MS, MINUTE_MS, type World } from "./world.ts";
+import { addStudioArtifact, bytesOf, createWorld, HOUR_MS, MINUTE_MS, type World } from "./world.ts";
 
 /** Keeps what was told, and wakes whoever waits for more of it. */
 function listener() {
@@ -107,6 +107,35 @@ describe("the sweep", () => {
     await background.stop();
     expect(await world.keys("incoming/nobody")).toEqual([]);
     expect(looks).toBe(1);
+  });
+});
+
+describe("what never ended and no list shows", () => {
+  test("is dropped once no upload can be that old, and costs nothing else where that is refused", async () => {
+    const settings = { uploadWindowMs: 3 * HOUR_MS, graceMs: HOUR_MS };
+    const world = await createWorld();
+    const heard = listener();
+    await world.store.accounts.update("dock", "dock_a", { retention: [{ afterMs: HOUR_MS }] });
+    const old = await addStudioArtifact(world, bytesOf("old"));
+    world.advance(2 * HOUR_MS);
+    const asked: number[] = [];
+    const docyardWith = (dropUnfinished: (before: number) => Promise<number>): Docyard =>
+      createDocyard({ ...world, settings, blobs: { ...world.blobs, dropUnfinished } });
+
+    const drops = docyardWith(async (before) => {
+      asked.push(before);
+      return 3;
+    });
+    expect(await drops.sweepStaging()).toBe(3);
+    expect(asked).toEqual([world.now() - 4 * HOUR_MS]);
+    expect(await drops.sweepStaging({ signal: AbortSignal.abort() })).toBe(0);
+    expect(asked).toHaveLength(1);
+
+    const refused = docyardWith(() => Promise.reject(new Error("not allowed")));
+    const background = refused.runInBackground({ sweepIntervalMs: 1, onReport: heard.onReport });
+    await heard.until(() => kinds(heard.reports).includes("sweep_failed"));
+    await background.stop();
+    expect((await world.store.artifacts.get({ id: old.id }))?.status).toBe("deleted");
   });
 });
 

@@ -216,18 +216,18 @@ describe("uploads by this process", () => {
     expect(await bucket.openUploads()).toEqual([]);
   });
 
-  test("abortUploads removes what a crash left, and only what is old and under the prefix", async () => {
+  test("dropUnfinished removes what a crash left, and only what is old and under the prefix", async () => {
     const prefix = `${bucket.prefix}mine`;
     const store = await open({ prefix });
     const begin = (Key: string) =>
       client.send(new CreateMultipartUploadCommand({ Bucket: bucket.bucket, Key }));
     await begin(`${prefix}/left`);
     await begin(`${bucket.prefix}other/upload`);
-    expect(await store.abortUploads(Date.now() - HOUR)).toBe(0);
-    expect(await store.abortUploads(Date.now() + HOUR)).toBe(1);
+    expect(await store.dropUnfinished(Date.now() - HOUR)).toBe(0);
+    expect(await store.dropUnfinished(Date.now() + HOUR)).toBe(1);
     expect(await bucket.openUploads()).toEqual([`${bucket.prefix}other/upload`]);
     const others = await open({ prefix: `${bucket.prefix}other` });
-    expect(await others.abortUploads(Date.now() + HOUR)).toBe(1);
+    expect(await others.dropUnfinished(Date.now() + HOUR)).toBe(1);
   });
 });
 
@@ -816,7 +816,7 @@ describe("options and the end", () => {
       () => store.list("", { limit: 1 }),
       () => store.signPut("key", signing()),
       () => store.signGet("key", getting(Buffer.alloc(0))),
-      () => store.abortUploads(0),
+      () => store.dropUnfinished(0),
       () => store.ready(),
     ];
     for (const call of calls) await expect(call()).rejects.toThrow("closed");

@@ -130,10 +130,11 @@ async function sweepOnce({ docyard, signal, onReport }: Work): Promise<void> {
 }
 
 async function doChores({ docyard, signal, onReport }: Work): Promise<void> {
-  const removed = await docyard.sweepStaging({ signal });
-  if (removed > 0) onReport({ kind: "staging_swept", removed });
   const { artifacts } = await docyard.applyRetention({ dryRun: false, signal });
   if (artifacts > 0) onReport({ kind: "retired", artifacts });
+  // Last: it asks the most of the blob store, and what it may not do there is no reason to keep what is too old.
+  const removed = await docyard.sweepStaging({ signal });
+  if (removed > 0) onReport({ kind: "staging_swept", removed });
 }
 
 /** Waits, but not beyond the abort. */

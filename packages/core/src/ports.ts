@@ -305,6 +305,12 @@ export interface BlobStore {
     options: { readonly after?: string; readonly limit: number },
   ): Promise<{ readonly key: string; readonly size: number; readonly modifiedAt: number }[]>;
 
+  /**
+   * Takes away what puts and copies that began before this moment (milliseconds since 1970 UTC) and never ended have
+   * left where no list shows it. Resolves to how many there were. Absent where nothing of that kind can stay.
+   */
+  dropUnfinished?(before: number): Promise<number>;
+
   /** A URL that accepts the bytes of `key`, again and again until it expires; may be used without credentials. */
   signPut(key: string, options: SignPutOptions): Promise<SignedUrl>;
 

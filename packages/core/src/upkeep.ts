@@ -125,7 +125,8 @@ async function dropStaged({ blobs }: Context, artifact: Artifact): Promise<void>
 
 /**
  * Removes staged bytes that are older than any upload may be and that no unfinished row wants: what a crash left
- * between a commit and the clean-up after it, presigned uploads that nobody turned into an artifact.
+ * between a commit and the clean-up after it, presigned uploads that nobody turned into an artifact, puts that never
+ * ended.
  * @returns how many were removed
  */
 export async function sweepStaging(
@@ -153,5 +154,6 @@ export async function sweepStaging(
     after = page.at(-1)?.key;
     if (page.length < LIST_BATCH || after === undefined) break;
   }
+  if (options.signal?.aborted !== true) removed += (await blobs.dropUnfinished?.(before)) ?? 0;
   return removed;
 }

@@ -111,7 +111,7 @@ interface Multipart {
   /** Resolves when there is room for another; a part that fails ends the whole upload through `onFailure`. */
   send(bytes: Buffer): Promise<void>;
   complete(size: number): Promise<void>;
-  /** Best effort: what it leaves is `abortUploads`'s to find. */
+  /** Best effort: what it leaves is `dropUnfinished`'s to find. */
   abort(): Promise<void>;
 }
 

@@ -63,13 +63,8 @@ export interface S3Credentials {
   readonly sessionToken?: string;
 }
 
-export interface S3Blobs extends BlobStore {
-  /**
-   * Aborts multipart uploads under the prefix that began before this moment (milliseconds since 1970 UTC): a crash
-   * leaves their parts behind, invisible and paid for. Resolves to how many there were.
-   */
-  abortUploads(before: number): Promise<number>;
-}
+/** A crash leaves the parts of multipart uploads behind, invisible and paid for: `dropUnfinished` aborts these. */
+export type S3Blobs = BlobStore & Required<Pick<BlobStore, "dropUnfinished">>;
 
 /** How long `ready` waits for its three small requests. */
 const READY_TIMEOUT_MS = 5_000;
@@ -116,7 +111,7 @@ export async function s3Blobs(options: S3BlobsOptions): Promise<S3Blobs> {
     signPut: async (key, sign) => presigner.signPut(open(key), sign),
     signGet: async (key, sign) => presigner.signGet(open(key), sign),
 
-    async abortUploads(before) {
+    async dropUnfinished(before) {
       closing.signal.throwIfAborted();
       return abortUploads(bucket, before);
     },

@@ -65,6 +65,7 @@ const METHODS: { readonly [P in PortName]: Readonly<Record<MethodOf<FaultyPorts[
     copy: true,
     delete: true,
     list: true,
+    dropUnfinished: true,
     signPut: true,
     signGet: true,
     serve: true,
