@@ -13,7 +13,7 @@ import { migrate, sqliteStore } from "@docyard/adapters/store/sqlite";
 import { openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import type { FindQuery, Store } from "@docyard/core";
 import SqliteDatabase from "better-sqlite3";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { plainArtifact } from "../arbitraries.ts";
 import type { Folder } from "./store-files.ts";
 import { temporaryFolder } from "./store-files.ts";
@@ -130,6 +130,43 @@ describe("errors name the file and say what to do", () => {
     new SqliteDatabase(folder.file).exec("insert into migration values (7, 'later', 0)").close();
     expect(await messageOf(store.ready())).toMatch(/upgrade docyard/);
     await store.close();
+  });
+});
+
+describe("a disk without room", () => {
+  test("refuses what would be written in words for the client, keeps all it has, and takes more when there is room", async () => {
+    const store = await sqliteStore({ file: folder.file });
+    const limit = vi.spyOn(SqliteDatabase.prototype, "pragma");
+    const bounded = await sqliteStore({ file: folder.file });
+    // The bound is a connection's own: this is the one that the store has just set up.
+    const connection = limit.mock.contexts.at(-1) as SqliteDatabase.Database;
+    limit.mockRestore();
+    connection.pragma(`max_page_count = ${Number(connection.pragma("page_count", { simple: true })) + 20}`);
+    const kept: string[] = [];
+    const refused: unknown[] = [];
+    for (let n = 0; refused.length < 3; n += 16) {
+      await Promise.all(
+        Array.from({ length: 16 }, async (_, i) => {
+          const artifact = plainArtifact(n + i);
+          await bounded.artifacts.insert(artifact, created).then(
+            () => kept.push(artifact.id),
+            (error: unknown) => refused.push(error),
+          );
+        }),
+      );
+    }
+    expect(refused).toEqual(
+      refused.map(() =>
+        expect.objectContaining({ code: "no_space", message: expect.stringMatching(/no space/) }),
+      ),
+    );
+    expect(kept.length).toBeGreaterThan(0);
+    const rows = await store.artifacts.walk("", 1_000);
+    expect(rows.map(({ id }) => id).sort()).toEqual(kept.sort());
+    expect(await bounded.artifacts.events("dock_a", 0, 1_000)).toHaveLength(kept.length);
+    connection.pragma("max_page_count = 1000000");
+    await bounded.artifacts.insert(plainArtifact(999), created);
+    for (const one of [store, bounded]) await one.close();
   });
 });
 

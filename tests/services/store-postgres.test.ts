@@ -273,6 +273,26 @@ describe("the event log of a dock", () => {
   }
 });
 
+test("where the server's disk is full, a write is refused in words for the client, and whole", async () => {
+  const { url, remove } = await freshDatabase();
+  const store = await open({ url });
+  await store.artifacts.insert(plainArtifact(1), created);
+  // As the server says it when it cannot make a file longer; here for a row's event, after the row itself.
+  await ask(
+    url,
+    `create function refuse() returns trigger language plpgsql as $$ begin
+      raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
+    create trigger full_disk before insert on event for each row execute function refuse()`,
+  );
+  const refused = await store.artifacts.insert(plainArtifact(2), created).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ code: "no_space", message: expect.stringMatching(/no space/) });
+  expect((await store.artifacts.walk("", 10)).map(({ id }) => id)).toEqual([plainArtifact(1).id]);
+  await ask(url, "drop trigger full_disk on event");
+  await store.artifacts.insert(plainArtifact(2), created);
+  await store.close();
+  await remove();
+});
+
 describe("a server of one's own", () => {
   let server: PostgresService;
   beforeAll(async () => {

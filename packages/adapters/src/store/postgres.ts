@@ -19,7 +19,7 @@ import {
   transaction,
 } from "./postgres-connection.ts";
 import { postgresSnapshots } from "./postgres-snapshot.ts";
-import { sqlStore } from "./sql-store.ts";
+import { noSpace, sqlStore } from "./sql-store.ts";
 import type { Sql } from "./sql.ts";
 
 export type { PostgresStoreOptions } from "./postgres-connection.ts";
@@ -30,6 +30,7 @@ const MIGRATION_LOCK = "28269970699940452";
 const MIGRATION_TIMEOUT_MS = 60 * 60_000;
 
 const UNIQUE_VIOLATION = "23505";
+const DISK_FULL = "53100";
 const UNDEFINED_TABLE = "42P01";
 
 /**
@@ -72,8 +73,9 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
       try {
         return await tracked(patiently(patienceMs, () => transaction(pool, "begin", operation)));
       } catch (error) {
-        if (codeOf(error) !== UNIQUE_VIOLATION) throw error;
-        throw new DocyardError("already_exists", taken, { cause: error });
+        const code = codeOf(error);
+        if (code === UNIQUE_VIOLATION) throw new DocyardError("already_exists", taken, { cause: error });
+        throw code === DISK_FULL ? noSpace(error) : error;
       }
     },
     async snapshot() {

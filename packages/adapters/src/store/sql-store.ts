@@ -4,6 +4,7 @@
  */
 
 import type { AccountKind, AccountOf, AccountRecord, Store } from "@docyard/core";
+import { DocyardError } from "@docyard/core";
 import { accountSql } from "./sql-accounts.ts";
 import { artifactSql } from "./sql-artifacts.ts";
 import type { Snapshot } from "./sql-dump.ts";
@@ -85,6 +86,11 @@ export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close
     ready,
     close,
   };
+}
+
+/** What a write is refused with where the database has no room for it. */
+export function noSpace(cause: unknown): DocyardError {
+  return new DocyardError("no_space", "There is no space left on the database's disk", { cause });
 }
 
 /**

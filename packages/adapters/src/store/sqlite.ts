@@ -7,7 +7,7 @@ import type { Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import type { Migrated } from "./migrations.ts";
 import { NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
-import { sqlStore } from "./sql-store.ts";
+import { noSpace, sqlStore } from "./sql-store.ts";
 import type { Sql } from "./sql.ts";
 import { sqliteDialect } from "./sqlite-dialect.ts";
 import { codeOf, createGroupWriter } from "./sqlite-group.ts";
@@ -25,7 +25,8 @@ export type { SqliteStoreOptions } from "./sqlite-open.ts";
 export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
   const { db, execute } = await openSqlite(options);
   const { file, busyTimeoutMs = BUSY_TIMEOUT_MS } = options;
-  const group = createGroupWriter(db, { busyTimeoutMs, describe: (error) => described(error, file) });
+  const describe = (error: unknown): unknown => (isFull(error) ? noSpace(error) : described(error, file));
+  const group = createGroupWriter(db, { busyTimeoutMs, describe });
   const snapshots = sqliteSnapshots(db, options);
   const begin = db.prepare<[]>("begin");
   const end = db.prepare<[]>("commit");
@@ -60,9 +61,8 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
             return [];
           });
         } catch (error) {
-          throw isUniqueViolation(error)
-            ? new DocyardError("already_exists", taken, { cause: error })
-            : error;
+          if (isUniqueViolation(error)) throw new DocyardError("already_exists", taken, { cause: error });
+          throw isFull(error) ? noSpace(error) : error;
         }
       });
     },
@@ -90,6 +90,10 @@ export async function migrate(options: SqliteStoreOptions): Promise<Migrated> {
   const { db, migrated } = await openSqlite(options);
   db.close();
   return migrated;
+}
+
+function isFull(error: unknown): boolean {
+  return codeOf(error) === "SQLITE_FULL";
 }
 
 function isUniqueViolation(error: unknown): boolean {
