@@ -52,12 +52,18 @@ export async function openConnection(url: string): Promise<Connection> {
     held += part.length;
     look();
   });
+  const closed = new Error("the server closed the connection");
   const fail = (error: Error): void => waiting?.reject(error);
   socket.on("error", fail);
-  socket.on("close", () => fail(new Error("the server closed the connection")));
+  socket.on("close", () => fail(closed));
 
   const ask: Connection["ask"] = (head, headers, body = null) =>
     new Promise((resolve, reject) => {
+      // It may have been closed while nobody waited for an answer.
+      if (socket.destroyed) {
+        reject(closed);
+        return;
+      }
       waiting = { resolve, reject };
       const length = body === null ? "" : `Content-Length: ${body.byteLength}\r\n`;
       const text = `${head} HTTP/1.1\r\nHost: ${host}\r\n${headers}${length}\r\n`;

@@ -53,14 +53,17 @@ export async function uploadLarge(
   subject: Subject,
   mib: number,
 ): Promise<{ readonly rate: number; readonly download: string }> {
-  const connection = await openConnection(subject.url);
-  const begun = await subject.create(connection, Date.now(), mib * MIB);
+  const before = await openConnection(subject.url);
+  const begun = await subject.create(before, Date.now(), mib * MIB);
+  before.close();
   const url = new URL(begun.uploadUrl, subject.url).href;
   CHUNK.writeDoubleLE(performance.now(), 0);
   const rate = await send("PUT", url, mib);
-  await subject.complete(connection, begun);
-  const { data } = await subject.list(connection, { limit: 1 });
-  connection.close();
+  // Another connection: a server closes one on which nothing moves for as long as a large body takes.
+  const after = await openConnection(subject.url);
+  await subject.complete(after, begun);
+  const { data } = await subject.list(after, { limit: 1 });
+  after.close();
   return { rate, download: new URL(data[0]!.downloadUrl, subject.url).href };
 }
 
