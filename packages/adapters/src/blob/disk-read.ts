@@ -4,8 +4,8 @@
  */
 
 import { createHash, hash } from "node:crypto";
-import { crc32 } from "node:zlib";
 import type { ByteRange } from "@docyard/core";
+import { crc32 } from "./crc32.ts";
 import type { DiskFile } from "./disk-io.ts";
 import { createSums } from "./disk-write.ts";
 import type { Piece } from "./serve.ts";

@@ -4,9 +4,9 @@
  */
 
 import { createHash } from "node:crypto";
-import { crc32 } from "node:zlib";
 import { DocyardError } from "@docyard/core";
 import { eachChunk } from "./body.ts";
+import { crc32 } from "./crc32.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
 import { isErrno } from "./disk-io.ts";
 import { tooLarge } from "./serve.ts";
