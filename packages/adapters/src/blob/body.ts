@@ -5,50 +5,59 @@
 
 import type { ByteRange } from "@docyard/core";
 
-/** Calls `take` for each chunk until the body ends or the signal aborts; the body is closed either way. */
+/**
+ * Calls `take` for each chunk until the body ends or the signal aborts; the body is closed either way. Waits for what
+ * `take` returns where that is a promise: a turn of promises for each chunk is what large bodies would mostly consist of.
+ */
 export async function eachChunk(
   body: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
-  take: (chunk: Uint8Array) => Promise<void>,
+  take: (chunk: Uint8Array) => Promise<void> | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
   const source = body[Symbol.asyncIterator]();
-  let aborted = false;
+  const { orAborted, end } = abortable(signal);
   try {
     for (;;) {
-      const next = await nextUnlessAborted(source, signal).catch((error: unknown) => {
-        aborted = signal?.aborted === true;
-        throw error;
-      });
+      signal?.throwIfAborted();
+      const next = await orAborted(source.next());
       if (next.done === true) return;
-      await take(next.value);
+      const taken = take(next.value);
+      if (taken !== undefined) await taken;
     }
   } catch (error) {
     const closed = Promise.resolve(source.return?.()).catch(() => {});
     // A source stuck in its own `next` may never answer its `return`.
-    if (!aborted) await closed;
+    if (signal?.aborted !== true) await closed;
     throw error;
+  } finally {
+    end();
   }
 }
 
-/** The listener lives for one chunk: racing each chunk against one long-lived promise would hold on to all of them. */
-async function nextUnlessAborted<T>(
-  source: AsyncIterator<T>,
-  signal: AbortSignal | undefined,
-): Promise<IteratorResult<T>> {
-  if (signal === undefined) return source.next();
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) {
-      onAbort();
-      return;
-    }
-    signal.addEventListener("abort", onAbort, { once: true });
-    source
-      .next()
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener("abort", onAbort));
-  });
+/**
+ * Waits for one promise after the other, none of them beyond the signal's abort. Racing each against one long-lived
+ * promise would hold on to all of them, and a listener for each costs as much as its chunk.
+ */
+function abortable(signal: AbortSignal | undefined): {
+  orAborted<T>(promise: Promise<T>): Promise<T>;
+  end(): void;
+} {
+  let giveUp: ((reason: unknown) => void) | undefined;
+  const onAbort = (): void => giveUp?.(signal?.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  return {
+    orAborted(promise) {
+      if (signal === undefined) return promise;
+      return new Promise((resolve, reject) => {
+        giveUp = reject;
+        promise.then(resolve, reject);
+      });
+    },
+    end() {
+      signal?.removeEventListener("abort", onAbort);
+    },
+  };
 }
 
 /** The range, or all of it. @throws RangeError if it does not lie within the blob. */

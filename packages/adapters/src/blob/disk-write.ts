@@ -47,11 +47,11 @@ export async function writeBlobFile(
     const writer = createGroupWriter(file);
     writers++;
     try {
-      await eachChunk(body, options.signal, async (chunk) => {
+      await eachChunk(body, options.signal, (chunk) => {
         if (sums.size() + chunk.byteLength > options.sizeMax) throw tooLarge(options.sizeMax);
         const kept = options.ownsChunks ? chunk : Buffer.from(chunk);
         sums.update(kept);
-        await writer.push(kept);
+        return writer.push(kept);
       });
       await writer.flush();
     } finally {
@@ -144,7 +144,8 @@ async function writeWhole(file: DiskFile, chunks: readonly Uint8Array[], at: num
 
 /** Gathers chunks into writes of up to 2 MiB, with one in flight. */
 function createGroupWriter(file: DiskFile): {
-  push(chunk: Uint8Array): Promise<void>;
+  /** A promise where the writing has to be waited for. */
+  push(chunk: Uint8Array): Promise<void> | undefined;
   flush(): Promise<void>;
   settle(): Promise<void>;
 } {
@@ -162,11 +163,11 @@ function createGroupWriter(file: DiskFile): {
     bytes = 0;
   };
   return {
-    async push(chunk) {
+    push(chunk) {
       group.push(chunk);
       bytes += chunk.byteLength;
       const enough = Math.max(GROUP_BYTES_MIN, Math.min(GROUP_BYTES_MAX, GROUPS_BYTES / writers));
-      if (bytes >= enough || group.length >= GROUP_CHUNKS) await start();
+      return bytes >= enough || group.length >= GROUP_CHUNKS ? start() : undefined;
     },
     async flush() {
       if (bytes > 0) await start();

@@ -189,12 +189,23 @@ export function stopper({ idleTimeoutMs, closing }: ServiceContext): Stopper {
   else closing.addEventListener("abort", onClosing, { once: true });
   return {
     signal: controller.signal,
-    async *watch(body) {
-      for await (const chunk of body) {
-        timer.refresh();
-        yield chunk;
-      }
-    },
+    // By hand: a generator takes several turns of promises for each chunk.
+    watch: (body) => ({
+      [Symbol.asyncIterator]() {
+        const source = body[Symbol.asyncIterator]();
+        return {
+          async next() {
+            const result = await source.next();
+            timer.refresh();
+            return result;
+          },
+          async return() {
+            await source.return?.();
+            return { done: true, value: undefined };
+          },
+        };
+      },
+    }),
     end() {
       clearTimeout(timer);
       closing.removeEventListener("abort", onClosing);
