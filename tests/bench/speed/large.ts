@@ -39,6 +39,11 @@ export async function send(
   return (mib * 1_000) / (performance.now() - from);
 }
 
+/** Lets the disk catch up: some leave what they wrote in memory, and whoever syncs next would wait for it. */
+export async function settle(): Promise<void> {
+  await once(spawn("sync", { stdio: "ignore" }), "exit");
+}
+
 /** By curl, into nothing: its rate for the whole body. */
 export async function receive(url: string, mib: number): Promise<number> {
   const from = performance.now();

@@ -14,7 +14,7 @@ import { durablePostgres, machine } from "../scaling/host.ts";
 import { renewed } from "../scaling/report.ts";
 import { ingestFromUrl } from "./ingest.ts";
 import { measureLimits } from "./limits.ts";
-import { nginx, type Peer, receive, tus, uploadLarge } from "./large.ts";
+import { nginx, type Peer, receive, settle, tus, uploadLarge } from "./large.ts";
 import { growthPicture, type Point } from "./picture.ts";
 import { reported, type Row } from "./report.ts";
 import { coldStart, idleMemory, peakMemory } from "./start.ts";
@@ -188,9 +188,14 @@ try {
     const downloads = new Map<string, string>();
     for (const [mode, subject] of own) downloads.set(mode, (await uploadLarge(subject, largeMiB)).download);
     for (let run = 0; run < RUNS; run++) {
-      note(ups, "docyard", (await uploadLarge(own.get("full")!, largeMiB)).rate);
-      note(ups, "composite", (await uploadLarge(limit, largeMiB)).rate);
-      for (const peer of peers) note(ups, peer.name, await peer.upload(largeMiB));
+      const up = async (name: string, upload: () => Promise<number>): Promise<void> => {
+        await settle();
+        note(ups, name, await upload());
+      };
+      await up("docyard", async () => (await uploadLarge(own.get("full")!, largeMiB)).rate);
+      await up("composite", async () => (await uploadLarge(limit, largeMiB)).rate);
+      for (const peer of peers) await up(peer.name, () => peer.upload(largeMiB));
+      await settle();
       for (const [mode, url] of downloads) note(downs, mode, await receive(url, largeMiB));
       for (const peer of peers)
         if (peer.download !== undefined) note(downs, peer.name, await peer.download(largeMiB));
