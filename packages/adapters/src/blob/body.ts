@@ -7,7 +7,7 @@ import type { ByteRange } from "@docyard/core";
 
 /**
  * Calls `take` for each chunk until the body ends or the signal aborts; the body is closed either way. Waits for what
- * `take` returns where that is a promise: a turn of promises for each chunk is what large bodies would mostly consist of.
+ * `take` returns where that is a promise: a turn of promises more for each chunk shows in the rate of large bodies.
  */
 export async function eachChunk(
   body: AsyncIterable<Uint8Array>,
@@ -16,11 +16,11 @@ export async function eachChunk(
 ): Promise<void> {
   signal?.throwIfAborted();
   const source = body[Symbol.asyncIterator]();
-  const { orAborted, end } = abortable(signal);
+  const waiting = abortable(signal);
   try {
     for (;;) {
       signal?.throwIfAborted();
-      const next = await orAborted(source.next());
+      const next = await waiting.orAborted(source.next());
       if (next.done === true) return;
       const taken = take(next.value);
       if (taken !== undefined) await taken;
@@ -31,7 +31,7 @@ export async function eachChunk(
     if (signal?.aborted !== true) await closed;
     throw error;
   } finally {
-    end();
+    waiting.end();
   }
 }
 
