@@ -1,10 +1,10 @@
 /**
- * CRC-32 as zlib has it, at more than twice the speed: Node builds its zlib without the instructions for it. Long inputs
- * are first folded, 16 bytes at a time in WebAssembly, into some five thousand bytes that have the same sum.
+ * CRC-32 as zlib has it, at more than twice the speed: Node builds its zlib without the instructions for it. So what is
+ * long is first folded, 16 bytes at a time in WebAssembly, into some five thousand bytes that have the same sum.
  *
  * A CRC is the remainder of a polynomial's division, so it stays the same when multiples of the divisor are added. With
- * y = x^128, that is 16 bytes, 1 + y^89 + y^117 + y^155 + y^300 is such a multiple, the shortest of five terms. So a block
- * of 16 bytes may be taken out if it is added (xor) to those 145, 183, 211 and 300 blocks on; the last 300 remain.
+ * y = x^128, that is 16 bytes, 1 + y^89 + y^117 + y^155 + y^300 is such a multiple, the shortest of five terms. So a
+ * block of 16 bytes may be taken out if it is added (xor) to those 145, 183, 211 and 300 further on; the last 300 stay.
  */
 
 import { crc32 as sumOf } from "node:zlib";
@@ -18,7 +18,7 @@ const UNROLLED = 4;
 const STEP = UNROLLED * BLOCK;
 
 const PAGE = 65_536;
-/** Bytes folded at a time, which a processor's cache can hold; before them lie the folded blocks that reach into them. */
+/** Bytes folded at a time, which a processor's cache can hold; before them lie the folded ones that reach into them. */
 const SLICE = PAGE - REACH;
 /** Where what remains is put, so that it is added to and adds to nothing itself. */
 const REST = 3 * REACH;
