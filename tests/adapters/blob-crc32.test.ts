@@ -1,4 +1,4 @@
-/** The store's own CRC-32 against zlib's. */
+/** The store's own CRC-32 against zlib's: the same for all bytes, however they are cut. */
 
 import { crc32 as expected } from "node:zlib";
 import { crc32 } from "../../packages/adapters/src/blob/crc32.ts";
