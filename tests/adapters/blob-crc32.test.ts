@@ -3,7 +3,7 @@
 import { crc32 as expected } from "node:zlib";
 import { crc32 } from "../../packages/adapters/src/blob/crc32.ts";
 import * as fc from "fast-check";
-import { expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { bytesOfSize } from "./blob-bytes.ts";
 
 const MIB = 1024 * 1024;
@@ -53,4 +53,40 @@ test("every single bit counts", () => {
     expect(crc32(bytes)).not.toBe(sum);
     bytes[bit >> 3]! ^= 1 << (bit & 7);
   }
+});
+
+describe("WebAssembly", () => {
+  /** A fresh copy of the module, and how often it made a program out of bytes; `refuses` says whether that fails. */
+  async function fresh(refuses: boolean) {
+    const real = (
+      globalThis as unknown as { WebAssembly: Record<"Module" | "Instance", new (arg: never) => object> }
+    ).WebAssembly;
+    let made = 0;
+    class Module extends real.Module {
+      constructor(bytes: never) {
+        made++;
+        if (refuses) throw new Error("no such instruction");
+        super(bytes);
+      }
+    }
+    vi.stubGlobal("WebAssembly", { ...real, Instance: real.Instance, Module });
+    vi.resetModules();
+    const { crc32: own } = await import("../../packages/adapters/src/blob/crc32.ts");
+    return { own, made: () => made };
+  }
+  afterEach(() => void vi.unstubAllGlobals());
+
+  test.each([false, true])(
+    "is asked for once, when it is first of use; zlib sums alone without it (%s)",
+    async (refuses) => {
+      const { own, made } = await fresh(refuses);
+      expect(own(random.subarray(0, 1_000))).toBe(expected(random.subarray(0, 1_000)));
+      expect(made()).toBe(0);
+      for (const size of [20_000, MIB]) {
+        const bytes = random.subarray(0, size);
+        expect(own(bytes, 7)).toBe(expected(bytes, 7));
+      }
+      expect(made()).toBe(1);
+    },
+  );
 });

@@ -28,7 +28,9 @@ const FOLDED_MIN = 4 * REACH;
 /** The sum of these bytes, begun with that of those before. */
 export function crc32(bytes: Uint8Array, before = 0): number {
   if (bytes.byteLength < FOLDED_MIN) return sumOf(bytes, before);
-  const { memory, fold } = (folder ??= createFolder());
+  if (folder === undefined) folder = createFolder();
+  if (folder === null) return sumOf(bytes, before);
+  const { memory, fold } = folder;
   const folded = Math.floor((bytes.byteLength - REACH) / STEP) * STEP;
   memory.fill(0, 0, REACH);
   for (let at = 0; at < folded; at += SLICE) {
@@ -62,12 +64,18 @@ declare const WebAssembly: {
   readonly Instance: new (module: object) => { readonly exports: Readonly<Record<string, unknown>> };
 };
 
-let folder: Folder | undefined;
+/** Undefined before it is first wanted, null where it cannot be had. */
+let folder: Folder | null | undefined;
 
-function createFolder(): Folder {
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program()));
-  const { buffer } = exports["memory"] as { readonly buffer: ArrayBuffer };
-  return { memory: new Uint8Array(buffer), fold: exports["fold"] as Folder["fold"] };
+/** Null where WebAssembly or its 16 byte words are not to be had: an old processor, little address space, `--jitless`. */
+function createFolder(): Folder | null {
+  try {
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program()));
+    const { buffer } = exports["memory"] as { readonly buffer: ArrayBuffer };
+    return { memory: new Uint8Array(buffer), fold: exports["fold"] as Folder["fold"] };
+  } catch {
+    return null;
+  }
 }
 
 /** `fold`, and a page of memory, as a WebAssembly module: a loop of loads, xors and stores, written out by hand. */
