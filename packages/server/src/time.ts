@@ -37,6 +37,10 @@ const DAY_MS = 86_400_000;
 let lastDay = Number.NaN;
 let lastDate = "";
 
+/** The numbers that moments are made of, by themselves: `padStart` costs more than all the rest. */
+const TWO: readonly string[] = Array.from({ length: 60 }, (_, number) => String(number).padStart(2, "0"));
+const THREE: readonly string[] = Array.from({ length: 1_000 }, (_, number) => String(number).padStart(3, "0"));
+
 /** As `Date.prototype.toISOString`, which would be a twelfth of the time that a list takes. */
 export function printTime(ms: number): string {
   const day = Math.floor(ms / DAY_MS);
@@ -45,8 +49,7 @@ export function printTime(ms: number): string {
     lastDay = day;
   }
   const rest = ms - day * DAY_MS;
-  const part = (unit: number, modulo: number): string =>
-    String(Math.floor(rest / unit) % modulo).padStart(2, "0");
-  const fraction = String(rest % 1_000).padStart(3, "0");
-  return `${lastDate}T${part(3_600_000, 24)}:${part(60_000, 60)}:${part(1_000, 60)}.${fraction}Z`;
+  const [seconds, minutes] = [Math.floor(rest / 1_000), Math.floor(rest / 60_000)];
+  const clock = `${TWO[Math.floor(minutes / 60)]}:${TWO[minutes % 60]}:${TWO[seconds % 60]}`;
+  return `${lastDate}T${clock}.${THREE[rest % 1_000]}Z`;
 }

@@ -11,17 +11,17 @@ export const KEY_SEGMENT_MAX = 250;
 export const SIDECAR_SUFFIX = ".crc";
 
 /** A letter, digit or underscore first: rules out `.`, `..`, hidden names and names that look like options. */
-const SEGMENT = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
+const SEGMENTS = /^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:\/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$/;
 
 /** Why this text is no key, or null. */
 export function keyFault(key: string): string | null {
   if (key.length === 0) return "is empty";
   if (key.length > KEY_LENGTH_MAX) return `is longer than ${KEY_LENGTH_MAX} characters`;
-  for (const segment of key.split("/")) {
-    if (segment.length > KEY_SEGMENT_MAX) return `has a segment longer than ${KEY_SEGMENT_MAX} characters`;
-    if (!SEGMENT.test(segment)) {
-      return "must be segments of A-Z a-z 0-9 _ . - joined by single slashes, none beginning with . or -";
-    }
+  if (!SEGMENTS.test(key)) {
+    return "must be segments of A-Z a-z 0-9 _ . - joined by single slashes, none beginning with . or -";
+  }
+  if (key.length > KEY_SEGMENT_MAX && key.split("/").some(({ length }) => length > KEY_SEGMENT_MAX)) {
+    return `has a segment longer than ${KEY_SEGMENT_MAX} characters`;
   }
   if (key.endsWith(SIDECAR_SUFFIX)) return `ends in ${SIDECAR_SUFFIX}, the name of a checksum file`;
   return null;
