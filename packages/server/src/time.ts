@@ -33,10 +33,10 @@ export function parseTime(text: string): number | null {
 }
 
 const DAY_MS = 86_400_000;
-/** The day last asked for: most moments of one answer are of the same few. */
-let lastDay = Number.NaN;
-let lastDate = "";
-
+/** Days by their number since 1970; a list shows rows of many and URLs that expire today. */
+const dates = new Map<number, string>();
+/** Days kept: more than most docks have. */
+const DATES_MAX = 1_000;
 /** The numbers that moments are made of, by themselves: `padStart` costs more than all the rest. */
 const TWO: readonly string[] = Array.from({ length: 60 }, (_, number) => String(number).padStart(2, "0"));
 const THREE: readonly string[] = Array.from({ length: 1_000 }, (_, number) => String(number).padStart(3, "0"));
@@ -44,12 +44,14 @@ const THREE: readonly string[] = Array.from({ length: 1_000 }, (_, number) => St
 /** As `Date.prototype.toISOString`, which would be a twelfth of the time that a list takes. */
 export function printTime(ms: number): string {
   const day = Math.floor(ms / DAY_MS);
-  if (day !== lastDay) {
-    [lastDate = ""] = new Date(day * DAY_MS).toISOString().split("T");
-    lastDay = day;
+  let date = dates.get(day);
+  if (date === undefined) {
+    [date = ""] = new Date(day * DAY_MS).toISOString().split("T");
+    if (dates.size >= DATES_MAX) dates.clear();
+    dates.set(day, date);
   }
   const rest = ms - day * DAY_MS;
   const [seconds, minutes] = [Math.floor(rest / 1_000), Math.floor(rest / 60_000)];
   const clock = `${TWO[Math.floor(minutes / 60)]}:${TWO[minutes % 60]}:${TWO[seconds % 60]}`;
-  return `${lastDate}T${clock}.${THREE[rest % 1_000]}Z`;
+  return `${date}T${clock}.${THREE[rest % 1_000]}Z`;
 }
