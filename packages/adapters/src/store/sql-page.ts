@@ -53,8 +53,6 @@ export interface Candidate {
 export interface Pages {
   count(shape: Shape, values: Values): Sql<number>;
   countNames(values: Values): Sql<number>;
-  /** The numbers of at most `limit` rows that the name index finds, or null where it cannot say without counting. */
-  numbersNamed(values: Values, limit: number): Sql<readonly number[] | null>;
   /** Rows in any order. */
   rows(shape: Shape, values: Values, range: Range): Sql<readonly ArtifactRow[]>;
   /** In the list's order. */
@@ -75,9 +73,6 @@ export function pageSql(dialect: Dialect): Pages {
   const candidates = statements<Values, Candidate>();
   const positions = statements<Values, { created_at: number; id: string }>();
   const names = statement((p: Values) => ({ compile: () => dialect.names.count(p).compile(db) }));
-  const numbersOf = dialect.names.numbers;
-  const some =
-    numbersOf === undefined ? null : statement((p: Values) => ({ compile: () => numbersOf(p).compile(db) }));
   const numbered = statements<Values, ArtifactRow>();
   const compiled = <R>(query: RawBuilder<R>) => ({ compile: () => query.compile(db) });
 
@@ -88,9 +83,6 @@ export function pageSql(dialect: Dialect): Pages {
     },
     *countNames(values) {
       return (yield* first(names(values)))!.total;
-    },
-    *numbersNamed(values, limit) {
-      return some === null ? null : (yield* all(some({ ...values, limit }))).map(({ n }) => n);
     },
     *rows(shape, values, range) {
       const query = pages(keyOf(shape, range), (p) => compiled(rowsQuery(dialect, shape, range, p)));

@@ -83,11 +83,12 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     return found.sort((a, b) => a.documents - b.documents);
   }
 
-  /** All rows that the name index finds, if they are few. */
-  function* fewNamed(search: Values): Sql<readonly ArtifactRow[] | null> {
-    const numbers = yield* pages.numbersNamed(search, FEW_NAMED + 1);
-    if (numbers === null || numbers.length > FEW_NAMED) return null;
-    return yield* pages.byNumbers(numbers);
+  /** All rows whose name has the part, if they are few. */
+  function* fewNamed(search: Values, part: string): Sql<readonly ArtifactRow[] | null> {
+    if (names.candidates === undefined) return null;
+    const numbers = yield* names.candidates(search, FEW_NAMED + 1);
+    if (numbers.length > FEW_NAMED) return null;
+    return (yield* pages.byNumbers(numbers)).filter(({ folded }) => folded.includes(part));
   }
 
   function* completedPart(query: FindQuery, listing: Listing, base: Base): Sql<Part | null> {
@@ -122,7 +123,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       part: base.part,
     });
     const question = ["name", base.part];
-    const few = (totals.known(listing, question) ?? 0) > FEW_NAMED ? null : yield* fewNamed(search);
+    const few =
+      (totals.known(listing, question) ?? 0) > FEW_NAMED ? null : yield* fewNamed(search, base.part);
     if (few !== null) {
       const matches = few.filter((row) => isWanted(row, query));
       return { ...part, matches, known: matches.length };

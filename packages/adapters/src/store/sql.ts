@@ -202,6 +202,9 @@ export interface NameIndex {
   matches(p: Values): RawBuilder<boolean>;
   /** How many rows the index finds, as `total`; without reading them where possible. */
   count(p: Values): RawBuilder<{ total: number }>;
-  /** The numbers of at most `limit` rows that the index finds, where they can be had without counting all. */
-  readonly numbers?: (p: Values) => RawBuilder<{ n: number }>;
+  /**
+   * Numbers of at most `limit` rows, where they can be had without counting all: if fewer come, all that have the part
+   * are among them, and perhaps some that do not.
+   */
+  readonly candidates?: (p: Values, limit: number) => Sql<readonly number[]>;
 }

@@ -5,13 +5,17 @@
 
 import { DummyDriver, Kysely, sql, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from "kysely";
 import type { Schema } from "./schema.ts";
-import type { Dialect, NameEntry, NameIndex } from "./sql.ts";
-import { integer, statement } from "./sql.ts";
+import type { Dialect, NameEntry, NameIndex, Sql, Values } from "./sql.ts";
+import { all, first, integer, statement } from "./sql.ts";
 
 /** Bits of an FTS row id that hold the artifact's number; the ones above hold the listing's. */
 const NUMBER_BITS = 40n;
 /** A trigram index answers for three code points and more. */
 const TRIGRAM = 3;
+/** A longer part is looked for by so many of its trigrams: together they are rare enough, and each more costs a walk. */
+const ASKED = 4;
+/** A trigram is the rarer, the later so many names have had it. */
+const SAMPLE = 32;
 /** FTS5 reads these as one and the same code point: it can find them, but not tell them apart. */
 const AMBIGUOUS = /[\ufffd-\uffff]/;
 
@@ -46,6 +50,32 @@ function trigramIndex(): NameIndex {
     }),
     { deferred: true },
   );
+  const range = (p: Values) => sql`artifact_name match ${p["name"]}
+    and rowid between ${p["nameFrom"]} and ${p["nameTo"]}`;
+  const numbered = statement((p: Values) => ({
+    compile: () =>
+      sql<{ n: number }>`select rowid - ${p["nameFrom"]} as n from artifact_name where ${range(p)}
+        limit ${integer(p["limit"])} offset ${integer(p["offset"])}`.compile(db),
+  }));
+
+  /**
+   * What to look for: the rarest trigrams. As a string FTS5 would look at all of them in each name, those that nearly
+   * every name has as well.
+   */
+  function* rarest(p: Values): Sql<string> {
+    const chars = Array.from(p["part"] as string);
+    const trigrams = new Set(chars.slice(2).map((_, i) => chars.slice(i, i + TRIGRAM).join("")));
+    if (trigrams.size <= ASKED) return p["name"] as string;
+    const sampled: { readonly name: string; readonly at: number }[] = [];
+    for (const name of [...trigrams].map(quoted)) {
+      const last = yield* first(numbered({ ...p, name, limit: 1, offset: SAMPLE - 1 }));
+      sampled.push({ name, at: last?.n ?? Number.POSITIVE_INFINITY });
+    }
+    sampled.sort((a, b) => (a.at === b.at ? 0 : b.at - a.at));
+    const asked = sampled.slice(0, ASKED);
+    return asked.map(({ name }) => name).join(" AND ");
+  }
+
   return {
     create: [
       `create virtual table artifact_name using fts5 (
@@ -56,21 +86,23 @@ function trigramIndex(): NameIndex {
     write: { add, remove },
     serves: (part) => Array.from(part).length >= TRIGRAM && !AMBIGUOUS.test(part),
     values: ({ listing, part }) => ({
-      // As a string of the query language: everything in it is literal.
-      name: `"${part.replaceAll('"', '""')}"`,
+      part,
+      name: quoted(part),
       nameFrom: BigInt(listing) << NUMBER_BITS,
       nameTo: (BigInt(listing + 1) << NUMBER_BITS) - 1n,
     }),
-    matches: (p) => sql<boolean>`a.n in (
-      select rowid - ${p["nameFrom"]} from artifact_name
-      where artifact_name match ${p["name"]} and rowid between ${p["nameFrom"]} and ${p["nameTo"]}
-    )`,
-    count: (p) => sql<{ total: number }>`select count(*) as total from artifact_name
-      where artifact_name match ${p["name"]} and rowid between ${p["nameFrom"]} and ${p["nameTo"]}`,
-    numbers: (p) => sql<{ n: number }>`select rowid - ${p["nameFrom"]} as n from artifact_name
-      where artifact_name match ${p["name"]} and rowid between ${p["nameFrom"]} and ${p["nameTo"]}
-      limit ${integer(p["limit"])}`,
+    matches: (p) => sql<boolean>`a.n in (select rowid - ${p["nameFrom"]} from artifact_name where ${range(p)})`,
+    count: (p) => sql<{ total: number }>`select count(*) as total from artifact_name where ${range(p)}`,
+    *candidates(p, limit) {
+      const name = yield* rarest(p);
+      return (yield* all(numbered({ ...p, name, limit, offset: 0 }))).map(({ n }) => n);
+    },
   };
+}
+
+/** As a string of FTS5's query language: everything in it is literal. */
+function quoted(text: string): string {
+  return `"${text.replaceAll('"', '""')}"`;
 }
 
 export const sqliteDialect: Dialect = {
