@@ -39,7 +39,9 @@ const dates = new Map<number, string>();
 const DATES_MAX = 1_000;
 /** The numbers that moments are made of, by themselves: `padStart` costs more than all the rest. */
 const TWO: readonly string[] = Array.from({ length: 60 }, (_, number) => String(number).padStart(2, "0"));
-const THREE: readonly string[] = Array.from({ length: 1_000 }, (_, number) => String(number).padStart(3, "0"));
+const THREE: readonly string[] = Array.from({ length: 1_000 }, (_, number) =>
+  String(number).padStart(3, "0"),
+);
 
 /** As `Date.prototype.toISOString`, which would be a twelfth of the time that a list takes. */
 export function printTime(ms: number): string {

@@ -16,6 +16,8 @@ const TRIGRAM = 3;
 const ASKED = 4;
 /** A trigram is the rarer, the later so many names have had it. */
 const SAMPLE = 32;
+/** Trigrams of which that is remembered; about a megabyte. */
+const SAMPLES_MAX = 10_000;
 /** FTS5 reads these as one and the same code point: it can find them, but not tell them apart. */
 const AMBIGUOUS = /[\ufffd-\uffff]/;
 
@@ -58,6 +60,9 @@ function trigramIndex(): NameIndex {
         limit ${integer(p["limit"])} offset ${integer(p["offset"])}`.compile(db),
   }));
 
+  /** Only a hint: whatever is asked for, what comes is checked. */
+  const samples = new Map<string, number>();
+
   /**
    * What to look for: the rarest trigrams. As a string FTS5 would look at all of them in each name, those that nearly
    * every name has as well.
@@ -67,13 +72,22 @@ function trigramIndex(): NameIndex {
     const trigrams = new Set(chars.slice(2).map((_, i) => chars.slice(i, i + TRIGRAM).join("")));
     if (trigrams.size <= ASKED) return p["name"] as string;
     const sampled: { readonly name: string; readonly at: number }[] = [];
-    for (const name of [...trigrams].map(quoted)) {
-      const last = yield* first(numbered({ ...p, name, limit: 1, offset: SAMPLE - 1 }));
-      sampled.push({ name, at: last?.n ?? Number.POSITIVE_INFINITY });
-    }
+    for (const name of [...trigrams].map(quoted)) sampled.push({ name, at: yield* sample(p, name) });
     sampled.sort((a, b) => (a.at === b.at ? 0 : b.at - a.at));
     const asked = sampled.slice(0, ASKED);
     return asked.map(({ name }) => name).join(" AND ");
+  }
+
+  /** The number of the name with which so many have had a trigram: as names are added it hardly ever changes. */
+  function* sample(p: Values, name: string): Sql<number> {
+    const key = `${String(p["nameFrom"])} ${name}`;
+    const known = samples.get(key);
+    if (known !== undefined) return known;
+    const last = yield* first(numbered({ ...p, name, limit: 1, offset: SAMPLE - 1 }));
+    if (last === undefined) return Number.POSITIVE_INFINITY;
+    if (samples.size >= SAMPLES_MAX) samples.clear();
+    samples.set(key, last.n);
+    return last.n;
   }
 
   return {
@@ -91,7 +105,8 @@ function trigramIndex(): NameIndex {
       nameFrom: BigInt(listing) << NUMBER_BITS,
       nameTo: (BigInt(listing + 1) << NUMBER_BITS) - 1n,
     }),
-    matches: (p) => sql<boolean>`a.n in (select rowid - ${p["nameFrom"]} from artifact_name where ${range(p)})`,
+    matches: (p) =>
+      sql<boolean>`a.n in (select rowid - ${p["nameFrom"]} from artifact_name where ${range(p)})`,
     count: (p) => sql<{ total: number }>`select count(*) as total from artifact_name where ${range(p)}`,
     *candidates(p, limit) {
       const name = yield* rarest(p);
