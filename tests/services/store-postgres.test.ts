@@ -14,6 +14,7 @@ import type { Artifact, ArtifactEvent, Store } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { checkCounts } from "../adapters/store-counts.ts";
 import { checkHistories } from "../adapters/store-history.ts";
 import { plainArtifact } from "../arbitraries.ts";
 import type { FreshDatabase, PostgresService } from "./index.ts";
@@ -105,6 +106,10 @@ testStoreRecords("postgres", openEmpty);
 test("after any history it answers as the store in memory, and so does what is loaded from its dump", async () => {
   await checkHistories(openEmpty, process.env["DOCYARD_TEST_FULL"] === "1" ? 200 : 3);
 }, 600_000);
+
+test("law: totals of several fields are what counting says", async () => {
+  await checkCounts(openEmpty, process.env["DOCYARD_TEST_FULL"] === "1" ? 200 : 10);
+}, 300_000);
 
 describe("a dump", () => {
   /** Sessions inside a transaction: none is left of a dump that is over. */

@@ -12,6 +12,7 @@ import type { Candidate, Range, Shape } from "./sql-page.ts";
 import { pageSql } from "./sql-page.ts";
 import type { Part } from "./sql-plan.ts";
 import { planSql } from "./sql-plan.ts";
+import { termSets } from "./sql-sets.ts";
 import { createTotals } from "./sql-totals.ts";
 import type { Dialect, Sql } from "./sql.ts";
 
@@ -26,6 +27,7 @@ const WALK_SLACK = 4;
 export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
   const pages = pageSql(dialect);
   const totals = createTotals();
+  const sets = termSets(dialect);
   const marks = marksSql(dialect);
   const plan = planSql(dialect, pages, totals);
 
@@ -55,7 +57,11 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
   }
 
   function* count(part: Part): Sql<number> {
-    if (part.check === null) return yield* pages.count(part.shape, part.values);
+    if (part.check === null) {
+      const { listing, decisive } = part;
+      const counted = listing === null ? null : yield* sets.count(listing, decisive);
+      return counted ?? (yield* pages.count(part.shape, part.values));
+    }
     const next = matchesOf(part, undefined);
     let total = 0;
     while ((yield* next()) !== null) total++;

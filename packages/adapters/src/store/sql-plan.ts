@@ -8,6 +8,7 @@ import { foldName, match, parseJson } from "@docyard/core";
 import type { ArtifactRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
 import type { Candidate, Pages, Shape } from "./sql-page.ts";
+import type { CountedTerm } from "./sql-sets.ts";
 import type { Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { first, statement } from "./sql.ts";
@@ -38,6 +39,8 @@ export interface Part extends Walk {
   readonly known: number | null;
   /** Set when all rows are completed ones: their total can be remembered. */
   readonly listing: Listing | null;
+  /** Terms, rarest first, that say all by themselves which rows match; empty where more has to be asked. */
+  readonly decisive: readonly CountedTerm[];
   /** Another walk, in the list's order and of so many rows, where the part itself has to sort. */
   readonly newestFirst: (Walk & { readonly rows: number }) | null;
   /** All matches, where they are so few that they have been read; then there is nothing to walk. */
@@ -73,8 +76,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
   );
 
   /** All terms of a query, rarest first; null when no document has one of them. */
-  function* termsOf(query: FindQuery, listing: Listing): Sql<{ id: number; documents: number }[] | null> {
-    const found: { id: number; documents: number }[] = [];
+  function* termsOf(query: FindQuery, listing: Listing): Sql<CountedTerm[] | null> {
+    const found: CountedTerm[] = [];
     for (const { path, value } of storedTerms(query.filter ?? {}, query.mediaType)) {
       const term = yield* first(termOf({ listing: listing.n, path, value }));
       if (term === undefined) return null;
@@ -112,7 +115,9 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       ),
     };
     const known = isCounted && base.part === null ? rarest : null;
-    const part: Part = { shape, values, check, known, listing, newestFirst: null, matches: null };
+    const isDecided = !base.isBounded && check === null && base.part === null;
+    const decisive = isDecided ? terms : [];
+    const part: Part = { shape, values, check, known, listing, decisive, newestFirst: null, matches: null };
     if (base.part === null || !names.serves(base.part)) return part;
     if (terms.length > 0 && rarest <= FEW_DOCUMENTS) return part;
 
@@ -147,6 +152,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       check: Object.keys(base.filter).length > 0 ? base.filter : null,
       known: null,
       listing: null,
+      decisive: [],
       newestFirst: null,
       matches: null,
     };
