@@ -1,9 +1,23 @@
-/** Totals of several fields are exact while rows come and go, on SQLite. */
+/** Totals are exact while rows come and go, on SQLite. */
 
+import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import { test } from "vitest";
+import type { Pair } from "./store-counts.ts";
 import { checkCounts } from "./store-counts.ts";
-import { openSqliteFile } from "./store-files.ts";
+import { temporaryFolder } from "./store-files.ts";
 
-test("law: what sets of documents say is what counting says", async () => {
-  await checkCounts(openSqliteFile, process.env["DOCYARD_TEST_FULL"] === "1" ? 500 : 25);
-}, 300_000);
+async function openPair(): Promise<Pair> {
+  const { file, remove } = await temporaryFolder();
+  const stores = [await sqliteStore({ file }), await sqliteStore({ file })] as const;
+  return {
+    stores,
+    async close() {
+      for (const store of stores) await store.close();
+      await remove();
+    },
+  };
+}
+
+test("law: what is remembered and counted on is what counting anew says", async () => {
+  await checkCounts(openPair, process.env["DOCYARD_TEST_FULL"] === "1" ? 1_000 : 100);
+}, 600_000);

@@ -23,12 +23,17 @@ import { countSql } from "./sql-counts.ts";
 import { eventSql } from "./sql-events.ts";
 import { findSql } from "./sql-find.ts";
 import { listingsSql } from "./sql-listing.ts";
+import type { AskedRow, Step } from "./sql-recent.ts";
+import { createRecent } from "./sql-recent.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { all, first, integer, statement, statements, text } from "./sql.ts";
 
-/** The port's methods as operations; each must run within one transaction. */
+/**
+ * The port's methods as operations; each must run within one transaction. Writes put the steps that listings take into
+ * `steps`, for `note` once they are committed.
+ */
 export interface ArtifactSql {
-  insert(artifact: Artifact, event: NewEvent, quota?: Quota): Sql<number>;
+  insert(artifact: Artifact, event: NewEvent, quota?: Quota, steps?: Step[]): Sql<number>;
   get(key: ArtifactKey): Sql<Artifact | null>;
   update(
     id: string,
@@ -36,7 +41,9 @@ export interface ArtifactSql {
     change: ArtifactChange,
     event: NewEvent | null,
     quota?: Quota,
+    steps?: Step[],
   ): Sql<Artifact | null>;
+  note(steps: readonly Step[]): void;
   find(query: FindQuery): Sql<Found>;
   findByDigest(dockId: string, digest: string, face?: Face): Sql<Artifact | null>;
   isBlobInUse(blobKey: string): Sql<boolean>;
@@ -53,6 +60,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
   const listings = listingsSql(dialect);
   const counts = countSql(dialect);
   const events = eventSql(dialect);
+  const recent = createRecent();
 
   const insertRow = statement((p: NewArtifactRow) => {
     const values = Object.fromEntries(ARTIFACT_COLUMNS.map((column) => [column, p[column]]));
@@ -115,12 +123,13 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       .limit(integer(p.limit)),
   );
   return {
-    *insert(artifact, event, quota) {
+    *insert(artifact, event, quota, steps = []) {
       const row = toRow(artifact);
       yield insertRow(row);
       if (row.status === "upload_completed") {
         const { n } = (yield* first(numberOf({ id: row.id })))!;
-        yield* listings.join({ ...row, n }, artifact.metadata);
+        const place = yield* listings.join({ ...row, n }, artifact.metadata);
+        steps.push({ ...place, by: 1, row: asked({ ...row, n }) });
       }
       yield* counts.add(row.dock_id, 1, usageChange(null, artifact), quota);
       return yield* events.appendNumbered(artifact, event);
@@ -131,7 +140,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       return row === undefined ? null : fromRow(row);
     },
 
-    *update(id, version, change, event, quota) {
+    *update(id, version, change, event, quota, steps = []) {
       const before = yield* first(locked({ id }));
       if (before === undefined || before.version !== version) return null;
       const columns = changedColumns(change);
@@ -147,14 +156,19 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       const artifact = fromRow(after);
       const isListed = after.status === "upload_completed";
       const wasListed = before.status === "upload_completed";
-      if (isListed && !wasListed) yield* listings.join(after, artifact.metadata);
-      if (wasListed && !isListed) yield* listings.leave(after, artifact.metadata);
+      if (isListed !== wasListed) {
+        const { metadata } = artifact;
+        const place = yield* isListed ? listings.join(after, metadata) : listings.leave(after, metadata);
+        steps.push({ ...place, by: isListed ? 1 : -1, row: asked(after) });
+      }
       yield* counts.add(after.dock_id, event === null ? 0 : 1, usageChange(before, after), quota);
       if (event !== null) yield* events.append(artifact, event);
       return artifact;
     },
 
-    find: findSql(dialect),
+    note: (steps) => recent.note(steps),
+
+    find: findSql(dialect, recent),
 
     *findByDigest(dockId, digest, face) {
       let row: ArtifactRow | undefined;
@@ -185,6 +199,11 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
 
     events: (dockId, after, limit) => events.read(dockId, after, limit),
   };
+}
+
+/** No more of a row than that: it is kept for a while. */
+function asked({ n, folded, media_type, created_at, metadata }: ArtifactRow): AskedRow {
+  return { n, folded, media_type, created_at, metadata };
 }
 
 /** The columns of a change, in the stored form. */

@@ -11,7 +11,8 @@ import { marksSql } from "./sql-marks.ts";
 import type { Candidate, Range, Shape } from "./sql-page.ts";
 import { pageSql } from "./sql-page.ts";
 import type { Part } from "./sql-plan.ts";
-import { planSql } from "./sql-plan.ts";
+import { planSql, questionOf } from "./sql-plan.ts";
+import type { Recent } from "./sql-recent.ts";
 import { termSets } from "./sql-sets.ts";
 import { createTotals } from "./sql-totals.ts";
 import type { Dialect, Sql } from "./sql.ts";
@@ -24,10 +25,10 @@ const SEEK_MIN = 1_000;
 const WALK_SLACK = 4;
 
 /** Makes the operation; all its queries must see one moment of the database. */
-export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
+export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) => Sql<Found> {
   const pages = pageSql(dialect);
-  const totals = createTotals();
-  const sets = termSets(dialect);
+  const totals = createTotals(recent);
+  const sets = termSets(dialect, recent);
   const marks = marksSql(dialect);
   const plan = planSql(dialect, pages, totals);
 
@@ -71,9 +72,7 @@ export function findSql(dialect: Dialect): (query: FindQuery) => Sql<Found> {
   function* total(part: Part, query: FindQuery): Sql<number> {
     if (part.known !== null) return part.known;
     if (part.listing === null) return yield* count(part);
-    const { filter, search, mediaType, createdAfter, createdBefore } = query;
-    const question = ["all", filter, search, mediaType, createdAfter, createdBefore];
-    return yield* totals.of(part.listing, question, () => count(part));
+    return yield* totals.of(part.listing, questionOf(query), () => count(part));
   }
 
   /** Rows of a part that SQL decides alone. */

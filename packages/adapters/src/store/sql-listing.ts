@@ -9,6 +9,7 @@ import type { ArtifactRow, PostingTable } from "./schema.ts";
 import { forEach } from "./sql-each.ts";
 import { compareTerms, storedTerms } from "./sql-filter.ts";
 import { marksSql } from "./sql-marks.ts";
+import type { Step } from "./sql-recent.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { fillingIn, first, integer, statement } from "./sql.ts";
 
@@ -24,11 +25,14 @@ export interface Joining {
   readonly metadata: JsonObject;
 }
 
+/** Which listing has changed, and its `changes` with that. */
+export type Place = Pick<Step, "listing" | "change">;
+
 export interface Listings {
-  join(row: ListedRow, metadata: JsonObject): Sql<void>;
+  join(row: ListedRow, metadata: JsonObject): Sql<Place>;
   /** The same for many rows, in few statements. */
   joinAll(joining: readonly Joining[]): Sql<void>;
-  leave(row: ListedRow, metadata: JsonObject): Sql<void>;
+  leave(row: ListedRow, metadata: JsonObject): Sql<Place>;
 }
 
 interface TermKey extends Term {
@@ -69,10 +73,14 @@ export function listingsSql(dialect: Dialect): Listings {
         }),
       );
   const joined = fillingIn(dialect, {
-    returning: (p: ListingKey & Counted) => joining(p).returning("n"),
+    returning: (p: ListingKey & Counted) => joining(p).returning(["n", "changes"]),
     plain: joining,
     reread: (p: ListingKey & Counted) =>
-      db.selectFrom("listing_count").select("n").where("dock_id", "=", p.dockId).where("face", "=", p.face),
+      db
+        .selectFrom("listing_count")
+        .select(["n", "changes"])
+        .where("dock_id", "=", p.dockId)
+        .where("face", "=", p.face),
   });
   const left = statement((p: ListingKey) =>
     db
@@ -80,7 +88,7 @@ export function listingsSql(dialect: Dialect): Listings {
       .set({ completed: sql<number>`completed - 1`, changes: sql<number>`changes + 1` })
       .where("dock_id", "=", p.dockId)
       .where("face", "=", p.face)
-      .returning("n"),
+      .returning(["n", "changes"]),
   );
   const counted = statement((p: TermKey) =>
     db
@@ -135,13 +143,14 @@ export function listingsSql(dialect: Dialect): Listings {
 
   return {
     *join(row, metadata) {
-      const listing = (yield* joined({ dockId: row.dock_id, face: row.face, documents: 1 })).n;
+      const { n: listing, changes } = yield* joined({ dockId: row.dock_id, face: row.face, documents: 1 });
       yield* marks.add(listing, [row.created_at]);
       for (const { path, value } of storedTerms(metadata, row.media_type)) {
         yield counted({ listing, path, value });
         yield posted({ listing, path, value, createdAt: row.created_at, id: row.id, n: row.n });
       }
       if (names.write !== null) yield names.write.add({ listing, n: row.n, folded: row.folded });
+      return { listing, change: changes };
     },
     *joinAll(all) {
       // All listings before any term, each in order: who takes several locks takes them in one order.
@@ -176,7 +185,7 @@ export function listingsSql(dialect: Dialect): Listings {
       }
     },
     *leave(row, metadata) {
-      const listing = (yield* first(left({ dockId: row.dock_id, face: row.face })))!.n;
+      const { n: listing, changes } = (yield* first(left({ dockId: row.dock_id, face: row.face })))!;
       yield* marks.remove(listing, row.created_at);
       for (const term of storedTerms(metadata, row.media_type)) {
         const found = yield* first(discounted({ listing, path: term.path, value: term.value }));
@@ -185,6 +194,7 @@ export function listingsSql(dialect: Dialect): Listings {
         if (found.documents === 0) yield forgotten({ id: found.id });
       }
       if (names.write !== null) yield names.write.remove({ listing, n: row.n, folded: row.folded });
+      return { listing, change: changes };
     },
   };
 }

@@ -8,8 +8,9 @@ import { foldName, match, parseJson } from "@docyard/core";
 import type { ArtifactRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
 import type { Candidate, Pages, Shape } from "./sql-page.ts";
+import type { AskedRow } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
-import type { Totals } from "./sql-totals.ts";
+import type { Question, Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { first, statement } from "./sql.ts";
 
@@ -81,7 +82,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     for (const { path, value } of storedTerms(query.filter ?? {}, query.mediaType)) {
       const term = yield* first(termOf({ listing: listing.n, path, value }));
       if (term === undefined) return null;
-      found.push(term);
+      found.push({ path, value, ...term });
     }
     return found.sort((a, b) => a.documents - b.documents);
   }
@@ -127,7 +128,11 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       face: query.face,
       part: base.part,
     });
-    const question = ["name", base.part];
+    const { part: searched } = base;
+    const question: Question = {
+      key: ["name", searched],
+      isAnswer: ({ folded }) => folded.includes(searched),
+    };
     const few =
       (totals.known(listing, question) ?? 0) > FEW_NAMED ? null : yield* fewNamed(search, base.part);
     if (few !== null) {
@@ -188,15 +193,25 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
 
 /** Everything that the name index does not know about a row of its listing. */
 function isWanted(
-  row: ArtifactRow,
-  { filter = {}, mediaType, createdAfter, createdBefore }: FindQuery,
+  { media_type: type, created_at: createdAt, metadata }: AskedRow,
+  { filter = {}, mediaType, createdAfter = -Infinity, createdBefore = Infinity }: FindQuery,
 ): boolean {
   return (
-    (mediaType === undefined || row.media_type === mediaType) &&
-    row.created_at >= (createdAfter ?? -Infinity) &&
-    row.created_at < (createdBefore ?? Infinity) &&
-    (Object.keys(filter).length === 0 || match(parseJson(row.metadata), filter))
+    (mediaType === undefined || type === mediaType) &&
+    createdAt >= createdAfter &&
+    createdAt < createdBefore &&
+    (Object.keys(filter).length === 0 || match(parseJson(metadata), filter))
   );
+}
+
+/** The total of a query's completed rows as a question. */
+export function questionOf(query: FindQuery): Question {
+  const { filter, search, mediaType, createdAfter, createdBefore } = query;
+  const part = foldName(search ?? "");
+  return {
+    key: ["all", filter, search, mediaType, createdAfter, createdBefore],
+    isAnswer: (row) => row.folded.includes(part) && isWanted(row, query),
+  };
 }
 
 /** What all parts of a query have in common, or null where nothing can match. */

@@ -10,6 +10,7 @@ import { artifactSql } from "./sql-artifacts.ts";
 import type { Snapshot } from "./sql-dump.ts";
 import { dump, dumpSql } from "./sql-dump.ts";
 import { loadSql } from "./sql-load.ts";
+import type { Step } from "./sql-recent.ts";
 import type { Dialect, Sql } from "./sql.ts";
 
 /** Runs operations. Each may be started anew, so a driver can repeat one whose transaction was refused. */
@@ -36,17 +37,26 @@ export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close
   const turn = createTurnMemo();
   const load = loadSql(dialect);
   const firstPage = dumpSql(dialect);
+
+  /** A write that may take listings a step further: known to lists once it is durable, and only then. */
+  const stepping = async <T>(operation: (steps: Step[]) => Sql<T>, taken: string): Promise<T> => {
+    let steps: Step[] = [];
+    const result = await write(() => operation((steps = [])), taken);
+    artifacts.note(steps);
+    return result;
+  };
+
   return {
     artifacts: {
       insert: (artifact, event, quota) =>
-        write(
-          () => artifacts.insert(artifact, event, quota),
+        stepping(
+          (steps) => artifacts.insert(artifact, event, quota, steps),
           `The id or upload id of ${artifact.id} is taken`,
         ),
       get: (key) => read(() => artifacts.get(key), true),
       update: (id, version, change, event, quota) =>
-        write(
-          () => artifacts.update(id, version, change, event, quota),
+        stepping(
+          (steps) => artifacts.update(id, version, change, event, quota, steps),
           `The dock already has the content of ${id} as a completed artifact`,
         ),
       find: (query) => read(() => artifacts.find(query)),
