@@ -17,6 +17,7 @@ import { measureLimits } from "./limits.ts";
 import { nginx, type Peer, receive, settle, tus, uploadLarge } from "./large.ts";
 import { growthPicture, type Point } from "./picture.ts";
 import { reported, type Row } from "./report.ts";
+import { signPages } from "./signing.ts";
 import { coldStart, idleMemory, peakMemory } from "./start.ts";
 import { composite, docyard, type Subject } from "./subjects.ts";
 import type { Measured } from "./workloads.ts";
@@ -221,6 +222,8 @@ try {
     for (let i = 0; i < 9; i++) starts.push(await coldStart(used.path));
     await used.remove();
     tell("cold start, used folder, ms", { median: median(starts), least: Math.min(...starts) });
+    const signed = signPages();
+    tell("1,000 signed URLs, ms", { median: median(signed), least: Math.min(...signed) });
     tell("idle memory, MiB", { rss: (await idleMemory()) / 1024 ** 2 });
   }
 } finally {
