@@ -8,6 +8,8 @@ import { arch, availableParallelism, cpus, loadavg, tmpdir, totalmem } from "nod
 import { join } from "node:path";
 import { Client } from "pg";
 import { startPostgres } from "../../services/postgres.ts";
+import type { DiskFile, DiskIo } from "../../../packages/adapters/src/blob/disk-io.ts";
+import { nodeDiskIo } from "../../../packages/adapters/src/blob/disk-io.ts";
 import { freePort, openWorkspace, untilReady } from "../../services/workspace.ts";
 
 /** The kernel's unit of processor time in /proc, fixed for programs: a hundred a second. */
@@ -89,20 +91,30 @@ async function withFile<T>(folder: string, work: (file: FileHandle) => Promise<T
   }
 }
 
-/** Counts syncs of files in this process from here on. */
-export async function countSyncs(folder: string): Promise<() => number> {
+/** The file system calls of the disk store, and how often they have waited for the disk so far. */
+export function countedIo(): { readonly io: DiskIo; readonly syncs: () => number } {
   let count = 0;
-  await withFile(folder, async (file) => {
-    const prototype = Object.getPrototypeOf(file) as FileHandle;
-    for (const name of ["sync", "datasync"] as const) {
-      const original = prototype[name];
-      prototype[name] = function (this: FileHandle) {
-        count++;
-        return original.call(this);
-      };
-    }
+  const counting =
+    <A extends unknown[], T>(run: (...args: A) => Promise<T>) =>
+    (...args: A): Promise<T> => {
+      count++;
+      return run(...args);
+    };
+  const counted = (file: DiskFile): DiskFile => ({
+    ...file,
+    sync: counting(file.sync),
+    datasync: counting(file.datasync),
   });
-  return () => count;
+  const io: DiskIo = {
+    ...nodeDiskIo,
+    openFolder: async (path) => counted(await nodeDiskIo.openFolder(path)),
+    createFile: async (path, mode) => counted(await nodeDiskIo.createFile(path, mode)),
+    async createSyncedFile(path, mode) {
+      const file = await nodeDiskIo.createSyncedFile(path, mode);
+      return { ...file, writev: counting(file.writev) };
+    },
+  };
+  return { io, syncs: () => count };
 }
 
 export interface Database {

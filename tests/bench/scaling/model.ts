@@ -158,7 +158,7 @@ const fleet: Model = (load, deployment, c, rates) => {
     resource("database disk", (rates.create * written * shard) / MIB, c.diskMiBPerSecond, "MiB/s"),
     resource("busiest dock's lock", (locked * busiest) / 1_000, 1, "busy"),
     resource("connections", weighted(rates, c.heldMs) / 1_000, replicas * connectionsPerReplica, "busy"),
-    resource("Redis", (commands * c.redis.usPerCommand) / 1e6, 1, "cores"),
+    resource("Redis", ((commands * c.redis.usPerCommand) / 1e6) * shard, 1, "cores"),
     resource("S3 writes below incoming/", rates.create * incoming.writes, buckets * writesMax, "/s"),
     resource("S3 reads below incoming/", rates.create * incoming.reads, buckets * readsMax, "/s"),
     resource("S3 writes of the busiest dock", rates.create * docks.writes * busiest, writesMax, "/s"),
