@@ -100,7 +100,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     if (terms === null) return null;
     const rarest = terms[0]?.documents ?? listing.completed;
     const check = termsDecide(base.filter) ? null : base.filter;
-    const isCounted = !base.isBounded && check === null && terms.length < 2;
+    const isDecided = !base.isBounded && check === null;
     const shape: Shape = {
       ...base.shape,
       media: false,
@@ -115,26 +115,24 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
         terms.map(({ id }) => id),
       ),
     };
-    const known = isCounted && base.part === null ? rarest : null;
-    const isDecided = !base.isBounded && check === null && base.part === null;
-    const decisive = isDecided ? terms : [];
+    const decisive = isDecided && base.part === null ? terms : [];
+    const known = isDecided && base.part === null && terms.length < 2 ? rarest : null;
     const part: Part = { shape, values, check, known, listing, decisive, newestFirst: null, matches: null };
     if (base.part === null || !names.serves(base.part)) return part;
     if (terms.length > 0 && rarest <= FEW_DOCUMENTS) return part;
 
+    const { part: searched } = base;
     const search = names.values({
       listing: listing.n,
       dockId: query.dockId,
       face: query.face,
-      part: base.part,
+      part: searched,
     });
-    const { part: searched } = base;
     const question: Question = {
       key: ["name", searched],
       isAnswer: ({ folded }) => folded.includes(searched),
     };
-    const few =
-      (totals.known(listing, question) ?? 0) > FEW_NAMED ? null : yield* fewNamed(search, base.part);
+    const few = (totals.known(listing, question) ?? 0) > FEW_NAMED ? null : yield* fewNamed(search, searched);
     if (few !== null) {
       const matches = few.filter((row) => isWanted(row, query));
       return { ...part, matches, known: matches.length };
@@ -145,7 +143,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       ...part,
       shape: { ...shape, driver: "name", statuses: [], contains: false },
       values: { ...values, ...search },
-      known: isCounted && terms.length === 0 ? named : null,
+      known: isDecided && terms.length === 0 ? named : null,
       newestFirst: { shape, values, rows: rarest },
     };
   }

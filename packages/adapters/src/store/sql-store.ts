@@ -60,6 +60,7 @@ export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close
           `The dock already has the content of ${id} as a completed artifact`,
         ),
       find: (query) => read(() => artifacts.find(query)),
+      // Of the machine face it is one query, else two.
       findByDigest: (dockId, digest, face) =>
         read(() => artifacts.findByDigest(dockId, digest, face), face === "machine"),
       isBlobInUse: (blobKey) => read(() => artifacts.isBlobInUse(blobKey), true),
