@@ -416,7 +416,7 @@ describe("blob admission", () => {
     artifactId,
     principalId: method === "PUT" ? null : "mc_1",
   });
-  const addRow = (world: World, status: ArtifactStatus): Promise<number> =>
+  const addRow = (world: World, status: ArtifactStatus): Promise<void> =>
     world.store.artifacts.insert(artifactRow({ id: "art_1", status }), {
       type: "artifact.created",
       at: world.now(),

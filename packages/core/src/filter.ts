@@ -23,6 +23,8 @@ const TERM_VALUE_MAX = 128;
 /** Longest indexed path, likewise: with the value at most 1.9 KB of UTF-8, which any B-tree takes (PostgreSQL: 2.7 KB). */
 const TERM_PATH_MAX = 512;
 
+const encoder = new TextEncoder();
+
 /**
  * Whether `metadata` contains `filter`:
  * - objects: every key of the filter is there and its value is contained;
@@ -132,8 +134,10 @@ export function parseFilter(text: string): Filter {
 export function metadataFault(metadata: JsonObject): string | null {
   const fault = shapeFault(metadata, "metadata", METADATA_VALUES_MAX);
   if (fault !== null) return fault;
-  const bytes = new TextEncoder().encode(JSON.stringify(metadata)).length;
-  return bytes > METADATA_BYTES_MAX ? `metadata must be at most ${METADATA_BYTES_MAX} bytes of JSON` : null;
+  const text = JSON.stringify(metadata);
+  // No UTF-16 unit takes more than three bytes: most documents need not be encoded to be short enough.
+  const isShort = text.length * 3 <= METADATA_BYTES_MAX || encoder.encode(text).length <= METADATA_BYTES_MAX;
+  return isShort ? null : `metadata must be at most ${METADATA_BYTES_MAX} bytes of JSON`;
 }
 
 /** Walks breadth first, so that no nesting, however deep, can exhaust the stack. */
@@ -146,13 +150,16 @@ function shapeFault(document: JsonObject, name: string, valuesMax: number): stri
     }
     values += level.length;
     if (values - 1 > valuesMax) return `${name} must have at most ${valuesMax} values`;
-    // JSON.parse makes Infinity of 1e400, and JSON.stringify makes null of that.
-    if (level.some((value) => typeof value === "number" && !Number.isFinite(value))) {
-      return `${name} must not have numbers beyond ${Number.MAX_VALUE}`;
+    const next: JsonValue[] = [];
+    for (const value of level) {
+      // JSON.parse makes Infinity of 1e400, and JSON.stringify makes null of that.
+      if (typeof value === "number" && !Number.isFinite(value)) {
+        return `${name} must not have numbers beyond ${Number.MAX_VALUE}`;
+      }
+      if (typeof value === "object" && value !== null)
+        for (const each of Object.values(value)) next.push(each);
     }
-    level = level.flatMap((value) =>
-      typeof value === "object" && value !== null ? Object.values(value) : [],
-    );
+    level = next;
   }
   return null;
 }

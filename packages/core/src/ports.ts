@@ -85,11 +85,11 @@ export interface Found {
  */
 export interface ArtifactStore {
   /**
-   * Stores a new row and its event; resolves to the event's sequence number in the dock.
+   * Stores a new row and its event.
    * @throws DocyardError `already_exists` if the id or upload id is taken; `quota_exceeded` as `requireQuota` says, when
    *   a quota is given; nothing is stored then.
    */
-  insert(artifact: Artifact, event: NewEvent, quota?: Quota): Promise<number>;
+  insert(artifact: Artifact, event: NewEvent, quota?: Quota): Promise<void>;
 
   /** The row, whatever its status, or null. */
   get(key: ArtifactKey): Promise<Artifact | null>;

@@ -154,7 +154,7 @@ export function structureFault(text: string): string | null {
         const end = stringEnd(text, at);
         const keys = open.at(-1);
         if (keys != null && isKey(text, at)) {
-          const key = JSON.parse(text.slice(at, end + 1)) as string;
+          const key = keyAt(text, at, end);
           if (keys.has(key)) return `gives the key ${JSON.stringify(key.slice(0, 80))} twice`;
           keys.add(key);
         }
@@ -168,6 +168,12 @@ export function structureFault(text: string): string | null {
 }
 
 const DEPTH_FAULT = `must not be nested deeper than ${BODY_DEPTH_MAX}`;
+
+/** The key between two quotes: its own text, but for escapes. */
+function keyAt(text: string, start: number, end: number): string {
+  const raw = text.slice(start + 1, end);
+  return raw.includes("\\") ? (JSON.parse(`"${raw}"`) as string) : raw;
+}
 
 /** Index of the quote that closes the string which opens at `start`. */
 function stringEnd(text: string, start: number): number {

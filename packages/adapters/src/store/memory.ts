@@ -102,14 +102,13 @@ function memoryArtifacts(
   const logs = new Map<string, ArtifactEvent[]>();
   const usages = new Map<string, Usage>();
 
-  const log = (artifact: Artifact, event: NewEvent): number => {
+  const log = (artifact: Artifact, event: NewEvent): void => {
     const events = logs.get(artifact.dockId) ?? [];
     const seq = (events.at(-1)?.seq ?? 0) + 1;
     const { type, at, by, data = {} } = event;
     const { dockId, id: artifactId } = artifact;
     events.push(Object.freeze({ dockId, artifactId, seq, type, at, by, data: frozen(data) }));
     logs.set(dockId, events);
-    return seq;
   };
 
   const usageOfDock = (dockId: string): Usage => usages.get(dockId) ?? NO_USAGE;
@@ -153,7 +152,7 @@ function memoryArtifacts(
         requireFreeId(artifact);
         requireUniqueContent(artifact);
         put(null, frozen(artifact), quota);
-        return log(artifact, event);
+        log(artifact, event);
       }),
 
     get: (key) => call(() => ("id" in key ? (rows.get(key.id) ?? null) : byUpload.first(key.uploadId))),

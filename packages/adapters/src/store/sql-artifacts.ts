@@ -33,7 +33,7 @@ import { all, first, integer, statement, statements, text } from "./sql.ts";
  * `steps`, for `note` once they are committed.
  */
 export interface ArtifactSql {
-  insert(artifact: Artifact, event: NewEvent, quota?: Quota, steps?: Step[]): Sql<number>;
+  insert(artifact: Artifact, event: NewEvent, quota?: Quota, steps?: Step[]): Sql<void>;
   get(key: ArtifactKey): Sql<Artifact | null>;
   update(
     id: string,
@@ -132,7 +132,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
         steps.push({ ...place, by: 1, row: asked({ ...row, n }) });
       }
       yield* counts.add(row.dock_id, 1, usageChange(null, artifact), quota);
-      return yield* events.appendNumbered(artifact, event);
+      yield* events.append(artifact, event);
     },
 
     *get(key) {

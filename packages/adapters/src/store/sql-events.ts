@@ -8,21 +8,18 @@ import { parseJson } from "@docyard/core";
 import { sql } from "kysely";
 import type { EventTable } from "./schema.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, fillingIn, integer, statement, text } from "./sql.ts";
+import { all, integer, statement, text } from "./sql.ts";
 
 /** The dock's next number must have been counted already (`sql-counts.ts`): an event takes the last one. */
 export interface EventSql {
   append(artifact: Artifact, event: NewEvent): Sql<void>;
-  /** The same, and the number that the event got. */
-  appendNumbered(artifact: Artifact, event: NewEvent): Sql<number>;
   read(dockId: string, after: number, limit: number): Sql<ArtifactEvent[]>;
 }
 
 type NewEventRow = Omit<EventTable, "seq">;
 
-export function eventSql(dialect: Dialect): EventSql {
-  const { db } = dialect;
-  const inserting = (p: NewEventRow) =>
+export function eventSql({ db }: Dialect): EventSql {
+  const insert = statement((p: NewEventRow) =>
     db.insertInto("event").values({
       dock_id: p.dock_id,
       seq: sql<number>`(select seq from dock_count where dock_id = ${p.dock_id})`,
@@ -31,13 +28,8 @@ export function eventSql(dialect: Dialect): EventSql {
       at: p.at,
       by: p.by,
       data: p.data,
-    });
-  const insert = statement(inserting);
-  const insertNumbered = fillingIn(dialect, {
-    returning: (p: NewEventRow) => inserting(p).returning("seq"),
-    plain: inserting,
-    reread: (p: NewEventRow) => db.selectFrom("dock_count").select("seq").where("dock_id", "=", p.dock_id),
-  });
+    }),
+  );
   const after = statement((p: { dockId: string; after: number; limit: number }) =>
     db
       .selectFrom("event")
@@ -51,9 +43,6 @@ export function eventSql(dialect: Dialect): EventSql {
   return {
     *append(artifact, event) {
       yield insert(toNewRow(artifact, event));
-    },
-    *appendNumbered(artifact, event) {
-      return (yield* insertNumbered(toNewRow(artifact, event))).seq;
     },
     *read(dockId, seq, limit) {
       return (yield* all(after({ dockId, after: seq, limit }))).map(fromRow);
