@@ -219,14 +219,24 @@ function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal 
 
 // ---- getting the bytes -----------------------------------------------------------------------------------------
 
-/** Everything an attempt stages lives below this; nobody else writes there. */
-function attemptPrefix(artifact: Artifact, attempt: number): string {
-  return `${STAGING_PREFIX}${artifact.id}/${attempt}`;
+/** Everything that attempts stage lives in here; nobody else writes there. */
+function attemptsFolder(artifact: Artifact): string {
+  return `${STAGING_PREFIX}${artifact.id}/`;
+}
+
+/** Where the present attempt stages what will be published. */
+function attemptKey(artifact: Artifact): string {
+  return `${attemptsFolder(artifact)}${artifact.attempts}`;
+}
+
+/** Where it stages one fragment of that. */
+function fragmentKey(artifact: Artifact, index: number): string {
+  return `${attemptKey(artifact)}.${index}`;
 }
 
 async function stage(context: Context, ports: IngestPorts, lease: Lease): Promise<Staged> {
-  const { source, attempts, stagingKey } = lease.artifact();
-  const key = attemptPrefix(lease.artifact(), attempts);
+  const { source, stagingKey } = lease.artifact();
+  const key = attemptKey(lease.artifact());
   switch (source.kind) {
     case "upload":
       return attested(context, lease, stagingKey!, "The uploaded bytes are gone");
@@ -294,13 +304,13 @@ async function stageFragments(
   fragments: readonly Fragment[],
   key: string,
 ): Promise<Staged> {
-  const { mediaType } = lease.artifact();
+  const artifact = lease.artifact();
   const clips: { input: MediaInput; startMs: number }[] = [];
   let total = 0;
   for (const [index, fragment] of fragments.entries()) {
     let staged: Staged;
     try {
-      staged = await stageSingle(context, ports, lease, fragment.source, `${key}.${index}`);
+      staged = await stageSingle(context, ports, lease, fragment.source, fragmentKey(artifact, index));
     } catch (error) {
       throw naming(`Fragment ${index + 1}`, error);
     }
@@ -309,7 +319,7 @@ async function stageFragments(
     clips.push({ input: blobInput(context, staged), startMs: fragment.startTime * 1_000 });
   }
   const joined = await ports.media.join(clips, {
-    type: mediaType === "audio" ? "audio" : "video",
+    type: artifact.mediaType === "audio" ? "audio" : "video",
     signal: lease.signal,
   });
   return save(context, lease, key, joined);
@@ -561,25 +571,24 @@ async function tidy(context: Context, artifact: Artifact): Promise<void> {
 }
 
 /** Deletes what this attempt staged, and nothing else: an attempt's number is its own. */
-async function dropOwnAttempt(context: Context, artifact: Artifact): Promise<void> {
-  await dropAttempts(context, artifact, (attempt) => attempt === artifact.attempts);
-}
-
-/** Attempts before this one can write the row no more; what a crash left of them goes now. */
-async function dropEarlierAttempts(context: Context, artifact: Artifact): Promise<void> {
-  if (artifact.attempts > 1) await dropAttempts(context, artifact, (attempt) => attempt < artifact.attempts);
+async function dropOwnAttempt({ blobs }: Context, artifact: Artifact): Promise<void> {
+  const { source } = artifact;
+  // What was uploaded is staged elsewhere, and only there.
+  if (source.kind === "upload") return;
+  const fragments = source.kind === "fragments" ? source.fragments : [];
+  for (const index of fragments.keys()) await blobs.delete(fragmentKey(artifact, index), { mayReturn: true });
+  await blobs.delete(attemptKey(artifact), { mayReturn: true });
 }
 
 /** Most keys one attempt can leave: a fragment each, and their join. */
 const ATTEMPT_KEYS_MAX = 2_000;
 
-async function dropAttempts(
-  { blobs }: Context,
-  artifact: Artifact,
-  which: (attempt: number) => boolean,
-): Promise<void> {
-  const folder = `${STAGING_PREFIX}${artifact.id}/`;
+/** Attempts before this one can write the row no more; what a crash left of them goes now. */
+async function dropEarlierAttempts({ blobs }: Context, artifact: Artifact): Promise<void> {
+  if (artifact.attempts === 1) return;
+  const folder = attemptsFolder(artifact);
   for (const { key } of await blobs.list(folder, { limit: ATTEMPT_KEYS_MAX })) {
-    if (which(Number.parseInt(key.slice(folder.length), 10))) await blobs.delete(key, { mayReturn: true });
+    const attempt = Number.parseInt(key.slice(folder.length), 10);
+    if (attempt < artifact.attempts) await blobs.delete(key, { mayReturn: true });
   }
 }
