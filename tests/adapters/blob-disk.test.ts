@@ -1,5 +1,6 @@
 /** The disk store beyond the port: what lies on disk, what rot and crashes do to it, and which calls it makes in which order. */
 
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   copyFile,
@@ -268,6 +269,18 @@ describe("what lies on disk", () => {
       "ELOOP",
     );
     expect((await blobs.list("docks/", { limit: 10 })).map(({ key }) => key)).toEqual([]);
+  });
+
+  test("what is no file is nobody's blob, and nobody waits for it", async () => {
+    const { blobs, root } = await disk();
+    await mkdir(join(root, "docks"));
+    // Without a writer a reader that opens it waits.
+    execFileSync("mkfifo", [join(root, "docks/pipe")]);
+    expect(await blobs.digest("docks/pipe")).toBeNull();
+    const url = await getUrl(blobs, "docks/pipe", bytesOfSize(10));
+    await expect(blobs.serve.fetch(new Request(url), permissiveHost())).rejects.toMatchObject({
+      code: "not_found",
+    });
   });
 
   test("the root itself may be a link: that is the operator's choice", async () => {

@@ -58,7 +58,8 @@ export interface DiskFile {
   close(): Promise<void>;
 }
 
-const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW;
+/** Without O_NONBLOCK whoever opens a FIFO waits for its writer, perhaps for ever. To files it means nothing. */
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const CREATE_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 /** Bytes of a file that is gone at once when its last name is; the blocks of one GiB take a third of a second. */
 const LIGHT_BYTES_MAX = 8 * 1024 * 1024;
@@ -74,7 +75,8 @@ const fsyncAsync = promisify(fsync);
  * What only touches names is done at once, in this thread: on a local file system it takes some ten microseconds, and
  * handing it to a thread of the pool costs ten times that in processor time alone. What moves, syncs or frees many bytes
  * waits there, and so does making a file or folder: ext4 looks for an inode that was not in use a minute ago, which took
- * 1.3 ms where thousands had been deleted. So does removing a folder, which took 0.8. Plain descriptors for files: a `FileHandle` costs as much as the call itself.
+ * 1.3 ms where thousands had been deleted. So does removing a folder, which took 0.8. Plain descriptors for files: a
+ * `FileHandle` costs as much as the call itself.
  */
 export const nodeDiskIo: DiskIo = {
   ...fs,
@@ -83,7 +85,7 @@ export const nodeDiskIo: DiskIo = {
   rename: async (from, to) => (freesMuch(to) ? fs.rename(from, to) : renameSync(from, to)),
   unlink: async (path, isSmall = false) => (isSmall || !freesMuch(path) ? unlinkSync(path) : fs.unlink(path)),
   openFolder: async (path) => diskFile(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)),
-  openFile: async (path) => diskFile(await openAsync(path, READ_FLAGS)),
+  openFile: async (path) => diskFile(openSync(path, READ_FLAGS)),
   createFile: async (path, mode) => diskFile(await openAsync(path, CREATE_FLAGS, mode)),
   createSyncedFile: async (path, mode) =>
     diskFile(await openAsync(path, CREATE_FLAGS | constants.O_DSYNC, mode)),
