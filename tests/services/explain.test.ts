@@ -53,6 +53,7 @@ const SHAPES: readonly (readonly [name: string, query: Omit<FindQuery, "dockId" 
   ["a frequent term", { ...first(), filter: { type: "letter" } }],
   ["a frequent term, by cursor", { start: { after: middle }, limit: 20, filter: { type: "letter" } }],
   ["two terms", { ...first(), filter: { type: "letter", patientId: "17" } }],
+  ["two frequent terms", { ...first(), filter: { type: "letter", desk: "3" } }],
   ["a term that nothing has", { ...first(), filter: { type: "none" } }],
   ["a term and time", { ...first(), filter: { patientId: "17" }, createdAfter: ROWS / 2 }],
   ["a name that all have", { ...first(), search: "scan" }],
@@ -77,7 +78,7 @@ interface Subject {
   explain(query: Query): Promise<string[]>;
   /** A line that sorts. */
   readonly sorts: RegExp;
-  /** A line that reads all artifacts, or all postings, from end to end. */
+  /** A line that reads all artifacts, or all postings of a term, from end to end. */
   readonly scans: RegExp;
 }
 
@@ -194,7 +195,7 @@ describe("PostgreSQL", () => {
       return rows.map((row) => row["QUERY PLAN"]);
     },
     sorts: /\bSort\b(?! Key)/,
-    scans: /Seq Scan on (artifact|posting|event)/,
+    scans: /Seq Scan on (artifact|posting|event)|(Hash|Merge) Join/,
   }));
 });
 
@@ -229,7 +230,8 @@ const status = (i: string): string => `case when ${i} % 100 = 0 then 'created' e
 const filename = (i: string): string =>
   `'scan ' || ${i} || case when ${i} % ${RARE_EVERY} = 1 then ' rare' else '' end`;
 const metadata = (i: string): string =>
-  `'{"patientId":"' || (${i} % ${PATIENTS}) || '","type":"' || case when ${i} % 2 = 0 then 'letter' else 'x-ray' end || '"}'`;
+  `'{"patientId":"' || (${i} % ${PATIENTS}) || '","type":"' || case when ${i} % 2 = 0 then 'letter' else 'x-ray' end ||
+    '","desk":"' || (${i} % 7) || '"}'`;
 
 function insertRows(series: string, hash: string, id: string): string {
   return `insert into artifact (id, dock_id, face, version, status, filename, folded, content_type, size, digest,
@@ -251,7 +253,7 @@ function insertIndexes(valueOf: (field: string) => string): string[] {
       where status = 'upload_completed' group by 2`,
     // Another listing's, so that the table is worth an index.
     "insert into listing_mark (listing, stretch, documents) select 1000, n, 1 from artifact",
-    ...["patientId", "type"].flatMap((field) => [
+    ...["patientId", "type", "desk"].flatMap((field) => [
       `insert into term (listing, path, value, documents)
         select (select n from listing_count), '"${field}"', ${valueOf(field)}, count(*) from artifact as a
         where a.status = 'upload_completed' group by 1, 2, 3`,

@@ -66,6 +66,8 @@ export const postgresDialect: Dialect = {
   lock: sql`for update`,
   loadAlone: { sql: `select pg_advisory_xact_lock(${LOAD_LOCK})`, parameters: [] },
   contains: (text, part) => sql<boolean>`strpos(${text}, ${part}) > 0`,
+  // It changes nothing, but a subselect that has it is never made a join.
+  oneByOne: sql`offset 0`,
   beginning: (select, order, length) => sql`(${select} ${order} limit ${length})`,
   names: trigramIndex,
 };

@@ -155,14 +155,21 @@ function source(shape: Shape, withRow: boolean): Fragment {
 
 const needsRow = (shape: Shape): boolean => shape.contains || shape.media;
 
+interface Asked {
+  readonly statuses: readonly ArtifactStatus[];
+  readonly withRow: boolean;
+  /** Whether only the first rows are wanted that have all terms: each is looked up then, as the walk comes by. */
+  readonly isWalk: boolean;
+}
+
 function conditions(
   dialect: Dialect,
   shape: Shape,
   p: Values,
-  statuses: readonly ArtifactStatus[],
-  withRow: boolean,
+  { statuses, withRow, isWalk }: Asked,
 ): Fragment[] {
   const at = walked(shape);
+  const oneByOne = (isWalk ? dialect.oneByOne : undefined) ?? sql``;
   const where: Fragment[] = [];
   if (shape.driver === "list") {
     where.push(sql`a.dock_id = ${text(p["dockId"])}`, sql`a.face = ${sql.lit(shape.face)}`);
@@ -177,7 +184,7 @@ function conditions(
   if (shape.createdBefore) where.push(sql`${at}.created_at < ${p["createdBefore"]}`);
   for (let i = shape.driver === "term" ? 1 : 0; i < shape.terms; i++) {
     where.push(sql`exists (select 1 from posting as q
-      where q.term = ${integer(p[`term${i}`])} and q.created_at = ${at}.created_at and q.id = ${at}.id)`);
+      where q.term = ${integer(p[`term${i}`])} and q.created_at = ${at}.created_at and q.id = ${at}.id ${oneByOne})`);
   }
   if (shape.contains) where.push(dialect.contains(sql`a.folded`, p["part"] as string));
   if (shape.media) where.push(sql`a.media_type = ${text(p["mediaType"])}`);
@@ -189,7 +196,7 @@ const both = (parts: readonly Fragment[]): Fragment => sql.join([...parts], sql`
 function countQuery(dialect: Dialect, shape: Shape, p: Values): RawBuilder<{ total: number }> {
   const withRow = needsRow(shape);
   return sql`select count(*) as total from ${source(shape, withRow)}
-    where ${both(conditions(dialect, shape, p, shape.statuses, withRow))}`;
+    where ${both(conditions(dialect, shape, p, { statuses: shape.statuses, withRow, isWalk: false }))}`;
 }
 
 /** One walk in order, cut to its range. Several statuses are walked side by side and merged. */
@@ -211,7 +218,7 @@ function walkQuery<R>(
     limits.push(sql`(${at}.created_at, ${at}.id) >= (${p["untilAt"]}, ${p["untilId"]})`);
   }
   const one = (...statuses: ArtifactStatus[]): Fragment => {
-    const where = [...conditions(dialect, shape, p, statuses, withRow), ...limits];
+    const where = [...conditions(dialect, shape, p, { statuses, withRow, isWalk: true }), ...limits];
     return sql`select ${selected} from ${source(shape, withRow)} where ${both(where)}`;
   };
   const direction = sql.raw(range.backwards === true ? "asc" : "desc");

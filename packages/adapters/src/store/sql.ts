@@ -170,6 +170,11 @@ export interface Dialect {
   /** True where `text` contains `part`, taken literally. */
   contains(text: RawBuilder<string>, part: string): RawBuilder<boolean>;
   /**
+   * Ends a subselect that is to be looked up for one row after the other, for databases that would join all rows with
+   * all that it may find instead; absent where the planner sees it by itself.
+   */
+  readonly oneByOne?: RawBuilder<unknown>;
+  /**
    * The beginning of one of several selects that are to be merged in an order which an index of each has, for databases
    * that would sort them all instead; absent where the planner sees it by itself.
    */
