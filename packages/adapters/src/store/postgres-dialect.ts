@@ -11,6 +11,7 @@ import {
   PostgresQueryCompiler,
   sql,
 } from "kysely";
+import { postgresCandidates } from "./postgres-candidates.ts";
 import type { Schema } from "./schema.ts";
 import type { Dialect, NameIndex } from "./sql.ts";
 
@@ -39,7 +40,9 @@ const trigramIndex: NameIndex = {
   ],
   write: null,
   serves: (part) => Array.from(part).length >= TRIGRAM,
-  values: ({ dockId, face, part }) => ({
+  values: ({ dockId, face, part, documents }) => ({
+    part,
+    documents,
     nameDock: dockId,
     nameFace: face,
     // As a pattern in which everything is literal.
@@ -50,6 +53,7 @@ const trigramIndex: NameIndex = {
   count: (p) => sql<{ total: number }>`select count(*) as total from artifact as a
     where a.dock_id = ${p["nameDock"]} and a.face = ${p["nameFace"]}
       and a.status = 'upload_completed' and a.folded like ${p["namePattern"]}`,
+  candidates: postgresCandidates(db),
 };
 
 export const postgresDialect: Dialect = {

@@ -133,17 +133,24 @@ export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) =>
     return yield* pages.byNumbers(numbers);
   }
 
+  /** The rows of a plan's parts: cut out of those that have been read, out of one walk by SQL alone, or merged. */
+  function* cut(parts: readonly Part[], range: Range, total: number): Sql<readonly ArtifactRow[]> {
+    const part = parts.length === 1 ? parts[0]! : undefined;
+    if (part !== undefined && part.matches !== null) {
+      const { after, offset = 0, limit } = forwards(range, total);
+      return inOrder(part.matches, after).slice(offset, offset + limit);
+    }
+    if (part !== undefined && part.check === null) return yield* rowsOf(part, range, total);
+    return yield* merged(parts, forwards(range, total));
+  }
+
   return function* find(query) {
     const parts = yield* plan(query);
     let matches = 0;
     for (const part of parts) matches += yield* total(part, query);
     const range = rangeOf(query, matches);
     if (range.limit === 0) return { rows: [], total: matches, more: false };
-    const [part] = parts;
-    const rows =
-      parts.length === 1 && part!.check === null && part!.matches === null
-        ? yield* rowsOf(part!, range, matches)
-        : yield* merged(parts, forwards(range, matches));
+    const rows = yield* cut(parts, range, matches);
     const sorted = rows.map(fromRow).sort(compareNewestFirst);
     const page = sorted.slice(0, query.limit);
     const { offset } = query.start;
@@ -173,12 +180,16 @@ function forwards(range: Range, matches: number): Range {
   return { offset: matches - (range.offset ?? 0) - range.limit, limit: range.limit };
 }
 
+/** Those after a position, newest first. */
+function inOrder<C extends Candidate>(matches: readonly C[], after: Position | undefined): C[] {
+  return matches
+    .filter((row) => after === undefined || compareNewestFirst(positionOf(row), after) > 0)
+    .sort((a, b) => compareNewestFirst(positionOf(a), positionOf(b)));
+}
+
 /** The same over matches that are there already. */
 function given(matches: readonly Candidate[], after: Position | undefined): () => Sql<Candidate | null> {
-  const rest = matches
-    .filter((row) => after === undefined || compareNewestFirst(positionOf(row), after) > 0)
-    .sort((a, b) => compareNewestFirst(positionOf(a), positionOf(b)))
-    .values();
+  const rest = inOrder(matches, after).values();
   // oxlint-disable-next-line require-yield -- asks nothing
   return function* () {
     return rest.next().value ?? null;

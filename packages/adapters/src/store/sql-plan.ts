@@ -7,7 +7,7 @@ import type { ArtifactStatus, Face, Filter, FindQuery } from "@docyard/core";
 import { foldName, match, parseJson } from "@docyard/core";
 import type { ArtifactRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
-import type { Candidate, Pages, Shape } from "./sql-page.ts";
+import type { Pages, Shape } from "./sql-page.ts";
 import type { AskedRow } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
 import type { Question, Totals } from "./sql-totals.ts";
@@ -45,7 +45,7 @@ export interface Part extends Walk {
   /** Another walk, in the list's order and of so many rows, where the part itself has to sort. */
   readonly newestFirst: (Walk & { readonly rows: number }) | null;
   /** All matches, where they are so few that they have been read; then there is nothing to walk. */
-  readonly matches: readonly Candidate[] | null;
+  readonly matches: readonly ArtifactRow[] | null;
 }
 
 interface Base {
@@ -89,9 +89,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
 
   /** All rows whose name has the part, if they are few. */
   function* fewNamed(search: Values, part: string): Sql<readonly ArtifactRow[] | null> {
-    if (names.candidates === undefined) return null;
     const numbers = yield* names.candidates(search, FEW_NAMED + 1);
-    if (numbers.length > FEW_NAMED) return null;
+    if (numbers === null) return null;
     return (yield* pages.byNumbers(numbers)).filter(({ folded }) => folded.includes(part));
   }
 
@@ -127,6 +126,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       dockId: query.dockId,
       face: query.face,
       part: searched,
+      documents: listing.completed,
     });
     const question: Question = {
       key: ["name", searched],

@@ -134,6 +134,8 @@ export interface NameSearch {
   readonly dockId: string;
   readonly face: Face;
   readonly part: string;
+  /** How many rows the listing has. */
+  readonly documents: number;
 }
 
 /** Values, or places for values, by name. */
@@ -208,8 +210,8 @@ export interface NameIndex {
   /** How many rows the index finds, as `total`; without reading them where possible. */
   count(p: Values): RawBuilder<{ total: number }>;
   /**
-   * Numbers of at most `limit` rows, where they can be had without counting all: if fewer come, all that have the part
-   * are among them, and perhaps some that do not.
+   * Numbers of all rows that have the part, and perhaps of some that do not, if it finds fewer than `limit`; else null,
+   * or at once where that is to be expected.
    */
-  readonly candidates?: (p: Values, limit: number) => Sql<readonly number[]>;
+  readonly candidates: (p: Values, limit: number) => Sql<readonly number[] | null>;
 }

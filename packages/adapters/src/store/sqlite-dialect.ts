@@ -110,7 +110,8 @@ function trigramIndex(): NameIndex {
     count: (p) => sql<{ total: number }>`select count(*) as total from artifact_name where ${range(p)}`,
     *candidates(p, limit) {
       const name = yield* rarest(p);
-      return (yield* all(numbered({ ...p, name, limit, offset: 0 }))).map(({ n }) => n);
+      const rows = yield* all(numbered({ ...p, name, limit, offset: 0 }));
+      return rows.length < limit ? rows.map(({ n }) => n) : null;
     },
   };
 }
