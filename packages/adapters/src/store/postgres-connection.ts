@@ -99,7 +99,8 @@ export function configOf(options: PostgresStoreOptions): ClientConfig {
 
 export function createPool(options: PostgresStoreOptions): Pool {
   const { connectionsMax = CONNECTIONS_MAX, prepare = true, onConnectionError } = options;
-  const pool = new PgPool({ ...configOf(options), max: connectionsMax });
+  // Pipelined: a query is sent when it is asked, whether or not those before it have been answered.
+  const pool = new PgPool({ ...configOf(options), max: connectionsMax, pipeline: true });
   // Without a listener a server that goes away would end this process. The pool listens to idle connections only; one
   // that breaks while a transaction has it tells the transaction as well.
   pool.on("error", (error) => onConnectionError?.(error));
@@ -145,38 +146,40 @@ export async function end(pool: { end(): Promise<void> }): Promise<void> {
   giveUp.abort();
 }
 
-/**
- * Runs an operation of a single query without a transaction: one statement is one snapshot anyway, and a third of the
- * round trips. Null when the operation has more queries: then it has to start anew, inside one.
- */
-export async function readOnce<T>(
-  pool: Pool,
-  operation: () => Sql<T>,
-): Promise<{ readonly value: T } | null> {
-  const running = operation();
-  const step = running.next();
-  if (step.done === true) return { value: step.value };
-  const rows = await pool.execute(pool, step.value);
-  const next = running.next(rows);
-  return next.done === true ? { value: next.value } : null;
-}
-
 /** The commit was sent and its answer never came: it may or may not have happened, so nothing may be repeated. */
 class CommitUnknown extends Error {
   override readonly name = "CommitUnknown";
 }
 
-/** Runs an operation in a transaction, again where the server undid it for another's sake. */
-export async function transaction<T>(pool: Pool, begin: string, operation: () => Sql<T>): Promise<T> {
+/** How transactions of one kind begin: all reads of one see one moment. */
+const BEGIN = { read: "begin isolation level repeatable read, read only", write: "begin" } as const;
+
+/**
+ * Runs an operation in a transaction, again where the server undid it for another's sake. No answer is waited for that
+ * decides nothing: over a network the round trips are most of what a transaction takes, and of how long it holds locks.
+ */
+export async function transaction<T>(
+  pool: Pool,
+  kind: keyof typeof BEGIN,
+  operation: () => Sql<T>,
+): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     const client = await pool.connect();
     let broken: Error | undefined;
     let isCommitting = false;
+    const pending: Promise<unknown>[] = [];
     try {
-      await client.query(begin);
-      const value = await drive(operation(), (query) => pool.execute(client, query));
-      isCommitting = true;
-      await client.query("commit");
+      const begun = client.query(BEGIN[kind]);
+      // A write that ran before a transaction which then does not begin would be committed by itself.
+      if (kind === "write") await begun;
+      else pending.push(ignored(begun));
+      const value = await drive(operation(), (query) => pool.execute(client, query), pending);
+      isCommitting = kind === "write";
+      const ended = ignored(client.query("commit"));
+      // What failed on the way makes a rollback of the commit. Of reads all answers are there: whoever has the
+      // connection next waits for this one.
+      if (isCommitting) pending.push(ended);
+      await Promise.all(pending);
       return value;
     } catch (error) {
       if (isOutOfReach(error)) {
@@ -227,13 +230,34 @@ export function isOutOfReach(error: unknown): boolean {
 const CONNECTION_MESSAGE =
   /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Query read timeout)/;
 
+/**
+ * Runs an operation.
+ * @param pending takes the answers that the operation has not waited for: it has succeeded when they have all come
+ */
 export async function drive<T>(
   operation: Sql<T>,
   execute: (query: Query) => Promise<readonly unknown[]>,
+  pending: Promise<unknown>[] = [],
 ): Promise<T> {
-  let step = operation.next();
-  while (step.done !== true) step = operation.next(await execute(step.value));
-  return step.value;
+  try {
+    let step = operation.next();
+    while (step.done !== true) {
+      const answer = execute(step.value);
+      if (step.value.unread === true) pending.push(ignored(answer));
+      step = operation.next(step.value.unread === true ? [] : await answer);
+    }
+    return step.value;
+  } catch (error) {
+    // One that nobody waited for may have failed before, and then is the reason.
+    await Promise.all(pending);
+    throw error;
+  }
+}
+
+/** A promise that may be rejected before anybody has come to wait for it. */
+function ignored<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 /** SQLSTATE or the system's error code; an empty string for other errors. */

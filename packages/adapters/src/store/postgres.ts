@@ -12,10 +12,10 @@ import type { Pool, PostgresStoreOptions } from "./postgres-connection.ts";
 import {
   codeOf,
   createPool,
+  drive,
   end,
   PATIENCE_MS,
   patiently,
-  readOnce,
   transaction,
 } from "./postgres-connection.ts";
 import { postgresSnapshots } from "./postgres-snapshot.ts";
@@ -58,20 +58,16 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
   };
 
   return sqlStore(postgresDialect, {
-    async read(operation) {
+    async read(operation, isSingle = false) {
       requireOpen();
-      return tracked(
-        patiently(patienceMs, async () => {
-          const single = await readOnce(pool, operation);
-          if (single !== null) return single.value;
-          return transaction(pool, "begin isolation level repeatable read, read only", operation);
-        }),
-      );
+      // One statement sees one moment by itself.
+      const once = () => drive(operation(), (query) => pool.execute(pool, query));
+      return tracked(patiently(patienceMs, isSingle ? once : () => transaction(pool, "read", operation)));
     },
     async write(operation, taken) {
       requireOpen();
       try {
-        return await tracked(patiently(patienceMs, () => transaction(pool, "begin", operation)));
+        return await tracked(patiently(patienceMs, () => transaction(pool, "write", operation)));
       } catch (error) {
         const code = codeOf(error);
         if (code === UNIQUE_VIOLATION) throw new DocyardError("already_exists", taken, { cause: error });
@@ -84,7 +80,7 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
     },
     async ready() {
       requireOpen();
-      const version = await transaction(pool, "begin", () => schemaVersion(postgresDialect));
+      const version = await transaction(pool, "write", () => schemaVersion(postgresDialect));
       if (version > SCHEMA_VERSION) throw new NewerSchemaError(version);
     },
     close() {
@@ -112,7 +108,7 @@ async function migrateNow(pool: Pool): Promise<Migrated> {
   const from = await currentVersion(pool);
   if (from === SCHEMA_VERSION) return { from, to: from };
   if (from > SCHEMA_VERSION) throw new NewerSchemaError(from);
-  return transaction(pool, "begin", function* (): Sql<Migrated> {
+  return transaction(pool, "write", function* (): Sql<Migrated> {
     yield { sql: `select pg_advisory_xact_lock(${MIGRATION_LOCK})`, parameters: [] };
     return yield* migrateSql(postgresDialect, Date.now());
   });
@@ -121,7 +117,7 @@ async function migrateNow(pool: Pool): Promise<Migrated> {
 /** 0 for a database without tables of ours. */
 async function currentVersion(pool: Pool): Promise<number> {
   try {
-    return await transaction(pool, "begin", () => schemaVersion(postgresDialect));
+    return await transaction(pool, "write", () => schemaVersion(postgresDialect));
   } catch (error) {
     if (codeOf(error) === UNDEFINED_TABLE) return 0;
     throw error;

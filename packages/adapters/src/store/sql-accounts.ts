@@ -8,7 +8,7 @@ import { handleOf } from "@docyard/core";
 import { changed, organizationOf } from "./account.ts";
 import type { AccountTable } from "./schema.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, first, statement, text } from "./sql.ts";
+import { all, first, statement, text, unread } from "./sql.ts";
 
 /** The port's methods as operations; each must run within one transaction. */
 export interface AccountSql {
@@ -71,7 +71,7 @@ export function accountSql({ db, lock }: Dialect): AccountSql {
 
   return {
     *insert(records) {
-      for (const record of records) yield added(toRow(record));
+      for (const record of records) yield unread(added(toRow(record)));
     },
     *find<K extends AccountKind>(kind: K, by: { readonly id: string } | { readonly handle: string }) {
       const row = yield* first(
@@ -87,7 +87,7 @@ export function accountSql({ db, lock }: Dialect): AccountSql {
       const row = yield* first(locked({ kind, id }));
       if (row === undefined) return null;
       const record = changed(fromBody<K>(row.body), change);
-      yield replaced(toRow(record));
+      yield unread(replaced(toRow(record)));
       return record;
     },
   };

@@ -26,7 +26,7 @@ import { listingsSql } from "./sql-listing.ts";
 import type { AskedRow, Step } from "./sql-recent.ts";
 import { createRecent } from "./sql-recent.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, first, integer, statement, statements, text } from "./sql.ts";
+import { all, first, integer, statement, statements, text, unread } from "./sql.ts";
 
 /**
  * The port's methods as operations; each must run within one transaction. Writes put the steps that listings take into
@@ -125,7 +125,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
   return {
     *insert(artifact, event, quota, steps = []) {
       const row = toRow(artifact);
-      yield insertRow(row);
+      yield unread(insertRow(row));
       if (row.status === "upload_completed") {
         const { n } = (yield* first(numberOf({ id: row.id })))!;
         const place = yield* listings.join({ ...row, n }, artifact.metadata);
@@ -152,7 +152,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
           .set(Object.fromEntries([...shape, "version" as const].map((column) => [column, p[column]])))
           .where("n", "=", p.n),
       );
-      yield update(after);
+      yield unread(update(after));
       const artifact = fromRow(after);
       const isListed = after.status === "upload_completed";
       const wasListed = before.status === "upload_completed";

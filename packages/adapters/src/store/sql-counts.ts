@@ -7,7 +7,7 @@ import type { Quota, Usage } from "@docyard/core";
 import { NO_USAGE, requireQuota } from "@docyard/core";
 import { sql } from "kysely";
 import type { Dialect, Sql } from "./sql.ts";
-import { fillingIn, first, integer, statement } from "./sql.ts";
+import { fillingIn, first, integer, statement, unread } from "./sql.ts";
 
 export interface CountSql {
   /**
@@ -71,14 +71,14 @@ export function countSql(dialect: Dialect): CountSql {
       if (USAGE.some((name) => quota[name] !== undefined && change[name] > 0)) {
         requireQuota(yield* countAndTell(counted), change, quota);
       } else {
-        yield count(counted);
+        yield unread(count(counted));
       }
     },
     *usage(dockId) {
       return (yield* first(usage({ dockId }))) ?? NO_USAGE;
     },
     *load(dockId, seq, change) {
-      yield loaded({ ...change, dockId, events: seq });
+      yield unread(loaded({ ...change, dockId, events: seq }));
     },
   };
 }

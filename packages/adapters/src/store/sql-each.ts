@@ -4,7 +4,7 @@
  */
 
 import type { Compilable, Query, Sql, Values } from "./sql.ts";
-import { all, statement } from "./sql.ts";
+import { all, statement, unread } from "./sql.ts";
 
 /** Rows in one statement, largest first: any number is made of a few of these. */
 const ROWS = [100, 10, 1] as const;
@@ -12,10 +12,12 @@ const ROWS = [100, 10, 1] as const;
 /**
  * A query over all rows, and what it returns for all of them.
  * @param build makes the query for as many rows as it is given
+ * @param options `unread`: the query returns nothing, and nobody waits for it
  */
 export function forEach<T extends object, R>(
   columns: readonly (keyof T & string)[],
   build: (rows: T[]) => Compilable<R>,
+  options: { readonly unread?: boolean } = {},
 ): (rows: readonly T[]) => Sql<R[]> {
   const made = new Map<number, (values: Values) => Query<R>>();
   const forRows = (size: number): ((values: Values) => Query<R>) => {
@@ -39,7 +41,9 @@ export function forEach<T extends object, R>(
         const row = rows[from + i]!;
         for (const column of columns) values[placeOf(column, i)] = row[column];
       }
-      results.push(...(yield* all(forRows(size)(values))));
+      const query = forRows(size)(values);
+      if (options.unread === true) yield unread(query);
+      else results.push(...(yield* all(query)));
       from += size;
     }
     return results;

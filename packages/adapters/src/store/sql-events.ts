@@ -8,7 +8,7 @@ import { parseJson } from "@docyard/core";
 import { sql } from "kysely";
 import type { EventTable } from "./schema.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, integer, statement, text } from "./sql.ts";
+import { all, integer, statement, text, unread } from "./sql.ts";
 
 /** The dock's next number must have been counted already (`sql-counts.ts`): an event takes the last one. */
 export interface EventSql {
@@ -42,7 +42,7 @@ export function eventSql({ db }: Dialect): EventSql {
 
   return {
     *append(artifact, event) {
-      yield insert(toNewRow(artifact, event));
+      yield unread(insert(toNewRow(artifact, event)));
     },
     *read(dockId, seq, limit) {
       return (yield* all(after({ dockId, after: seq, limit }))).map(fromRow);

@@ -11,7 +11,7 @@ import { compareTerms, storedTerms } from "./sql-filter.ts";
 import { marksSql } from "./sql-marks.ts";
 import type { Step } from "./sql-recent.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { fillingIn, first, integer, statement } from "./sql.ts";
+import { fillingIn, first, integer, statement, unread } from "./sql.ts";
 
 /** The parts of a row that the indexes are made of; none of them ever changes. */
 export type ListedRow = Pick<
@@ -111,8 +111,10 @@ export function listingsSql(dialect: Dialect): Listings {
       )
       .returning(["id", "path", "value"]),
   );
-  const postedEach = forEach(POSTING_COLUMNS, (rows: PostingTable[]) =>
-    db.insertInto("posting").values(rows),
+  const postedEach = forEach(
+    POSTING_COLUMNS,
+    (rows: PostingTable[]) => db.insertInto("posting").values(rows),
+    { unread: true },
   );
   const discounted = statement((p: TermKey) =>
     db
@@ -146,8 +148,8 @@ export function listingsSql(dialect: Dialect): Listings {
       const { n: listing, changes } = yield* joined({ dockId: row.dock_id, face: row.face, documents: 1 });
       yield* marks.add(listing, [row.created_at]);
       for (const { path, value } of storedTerms(metadata, row.media_type)) {
-        yield counted({ listing, path, value });
-        yield posted({ listing, path, value, createdAt: row.created_at, id: row.id, n: row.n });
+        yield unread(counted({ listing, path, value }));
+        yield unread(posted({ listing, path, value, createdAt: row.created_at, id: row.id, n: row.n }));
       }
       if (names.write !== null) yield names.write.add({ listing, n: row.n, folded: row.folded });
       return { listing, change: changes };
@@ -190,8 +192,8 @@ export function listingsSql(dialect: Dialect): Listings {
       for (const term of storedTerms(metadata, row.media_type)) {
         const found = yield* first(discounted({ listing, path: term.path, value: term.value }));
         if (found === undefined) throw new Error(`the metadata index lacks a term of ${row.id}`);
-        yield withdrawn({ term: found.id, createdAt: row.created_at, id: row.id });
-        if (found.documents === 0) yield forgotten({ id: found.id });
+        yield unread(withdrawn({ term: found.id, createdAt: row.created_at, id: row.id }));
+        if (found.documents === 0) yield unread(forgotten({ id: found.id }));
       }
       if (names.write !== null) yield names.write.remove({ listing, n: row.n, folded: row.folded });
       return { listing, change: changes };

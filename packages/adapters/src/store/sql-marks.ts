@@ -7,7 +7,7 @@ import { sql } from "kysely";
 import type { ListingMarkTable } from "./schema.ts";
 import { forEach } from "./sql-each.ts";
 import type { Dialect, Sql } from "./sql.ts";
-import { all, integer, statement } from "./sql.ts";
+import { all, integer, statement, unread } from "./sql.ts";
 
 /** Milliseconds of a stretch: 17 minutes, some thousand rows of a busy dock. Part of the schema. */
 export const STRETCH_MS = 1_048_576;
@@ -31,15 +31,18 @@ export interface Marks {
 }
 
 export function marksSql({ db }: Dialect): Marks {
-  const added = forEach(MARK_COLUMNS, (rows: ListingMarkTable[]) =>
-    db
-      .insertInto("listing_mark")
-      .values(rows)
-      .onConflict((conflict) =>
-        conflict
-          .columns(["listing", "stretch"])
-          .doUpdateSet({ documents: sql<number>`listing_mark.documents + excluded.documents` }),
-      ),
+  const added = forEach(
+    MARK_COLUMNS,
+    (rows: ListingMarkTable[]) =>
+      db
+        .insertInto("listing_mark")
+        .values(rows)
+        .onConflict((conflict) =>
+          conflict
+            .columns(["listing", "stretch"])
+            .doUpdateSet({ documents: sql<number>`listing_mark.documents + excluded.documents` }),
+        ),
+    { unread: true },
   );
   const removed = statement((p: { listing: number; stretch: number }) =>
     db
@@ -80,8 +83,8 @@ export function marksSql({ db }: Dialect): Marks {
     },
     *remove(listing, time) {
       const stretch = stretchOf(time);
-      yield removed({ listing, stretch });
-      yield tidied({ listing, stretch });
+      yield unread(removed({ listing, stretch }));
+      yield unread(tidied({ listing, stretch }));
     },
     *seek(listing, offset, oldestFirst) {
       let before = 0;

@@ -18,6 +18,8 @@ export interface Query<R = unknown> {
    * deferred queries of the transaction. Only if the operation succeeds.
    */
   readonly deferred?: boolean;
+  /** The operation goes on without the answer; see `unread`. */
+  readonly unread?: boolean;
   /** Only for the compiler. */
   readonly row?: R;
 }
@@ -33,6 +35,14 @@ export function* all<R>(query: Query<R>): Sql<readonly R[]> {
 /** The first row of a query, if there is one. */
 export function* first<R>(query: Query<R>): Sql<R | undefined> {
   return ((yield query) as readonly R[])[0];
+}
+
+/**
+ * A query for an operation that needs no answer: the driver may hand over the next one before it has come, as over a
+ * network it does. They run in order all the same, and where one fails, so does the operation.
+ */
+export function unread(query: Query): Query {
+  return { ...query, unread: true };
 }
 
 /** Stands in a query for a value that is only known when it runs. */
