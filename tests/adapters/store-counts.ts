@@ -4,7 +4,7 @@
  */
 
 import { memoryStore } from "@docyard/adapters/store/memory";
-import type { FindQuery, Store } from "@docyard/core";
+import type { Artifact, FindQuery, Found, Store } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
 import * as fc from "fast-check";
 import { expect } from "vitest";
@@ -14,9 +14,9 @@ import { plainArtifact } from "../arbitraries.ts";
 const ROWS = 3_100;
 /** The rows that leave and join: few, so that they come back. */
 const MOVING = 6;
-const changed = { type: "artifact.created", at: 0, by: null } as const;
+export const changed = { type: "artifact.created", at: 0, by: null } as const;
 
-const rows = Array.from({ length: ROWS }, (_, i) =>
+export const rows: readonly Artifact[] = Array.from({ length: ROWS }, (_, i) =>
   plainArtifact(i, {
     filename: `${["report", "Summary", "scan"][i % 3]} ${i % 2} of ${i}.pdf`,
     metadata: { half: i % 2, third: i % 3, fifth: (i * 7) % 5, all: true, list: [i % 2, i % 3] },
@@ -30,13 +30,13 @@ export interface Pair {
   close(): Promise<void>;
 }
 
-type Question = Pick<FindQuery, "filter" | "search" | "mediaType" | "createdAfter" | "createdBefore">;
+export type Question = Pick<FindQuery, "filter" | "search" | "mediaType" | "createdAfter" | "createdBefore">;
 
 const fields = fc.record(
   { half: fc.nat(1), third: fc.nat(2), fifth: fc.nat(4), all: fc.boolean() },
   { requiredKeys: [] },
 );
-const questions: fc.Arbitrary<Question> = fc.oneof(
+export const questions: fc.Arbitrary<Question> = fc.oneof(
   { weight: 4, arbitrary: fields.map((filter) => ({ filter })) },
   {
     weight: 2,
@@ -53,7 +53,7 @@ const questions: fc.Arbitrary<Question> = fc.oneof(
   },
 );
 
-interface Move {
+export interface Move {
   readonly to: "upload_completed" | "upload_failed";
   readonly number: number;
   /** Which process does it. */
@@ -62,7 +62,7 @@ interface Move {
   readonly isInVain: boolean;
 }
 
-const moves: fc.Arbitrary<Move> = fc.record({
+export const moves: fc.Arbitrary<Move> = fc.record({
   to: fc.constantFrom("upload_completed", "upload_failed"),
   number: fc.nat(MOVING - 1),
   by: fc.constantFrom(0, 0, 0, 0, 1),
@@ -104,19 +104,27 @@ const histories = fc.tuple(
   fc.array(steps, { minLength: 20, maxLength: 60, size: "max" }),
 );
 
-async function answerOf(store: Store, question: Question): Promise<unknown> {
-  const { total, rows: page } = await store.artifacts.find({
-    dockId: "dock_a",
-    face: "machine",
-    statuses: ["upload_completed"],
-    ...question,
-    start: { offset: 0 },
-    limit: 3,
-  });
-  return [question, total, page.map(({ id }) => id)];
+export const queryOf = (question: Question): FindQuery => ({
+  dockId: "dock_a",
+  face: "machine",
+  statuses: ["upload_completed"],
+  ...question,
+  start: { offset: 0 },
+  limit: 3,
+});
+
+/** What must be the same everywhere. */
+export const answerOf = (question: Question, { total, rows: page }: Found): unknown => [
+  question,
+  total,
+  page.map(({ id }) => id),
+];
+
+async function ask(store: Store, question: Question): Promise<unknown> {
+  return answerOf(question, await store.artifacts.find(queryOf(question)));
 }
 
-async function move(store: Store, { to, number, isInVain }: Move): Promise<unknown> {
+export async function move(store: Store, { to, number, isInVain }: Move): Promise<unknown> {
   const { id } = rows[number]!;
   const { version } = (await store.artifacts.get({ id }))!;
   const quota = isInVain ? { artifacts: 0 } : undefined;
@@ -140,8 +148,8 @@ export async function checkCounts(open: () => Promise<Pair>, numRuns: number): P
         for (const step of taken) {
           if (step.do === "ask") {
             const question = asked[step.question % asked.length]!;
-            const expected = await answerOf(model, question);
-            expect(await answerOf(stores[step.of], question)).toEqual(expected);
+            const expected = await ask(model, question);
+            expect(await ask(stores[step.of], question)).toEqual(expected);
           } else {
             const expected = await Promise.all(step.moves.map((one) => move(model, one)));
             const moved = await Promise.all(step.moves.map((one) => move(stores[one.by], one)));

@@ -10,10 +10,12 @@ import type { ArtifactRow } from "./schema.ts";
 import { marksSql } from "./sql-marks.ts";
 import type { Candidate, Range, Shape } from "./sql-page.ts";
 import { pageSql } from "./sql-page.ts";
-import type { Part } from "./sql-plan.ts";
+import type { Asked, Part } from "./sql-plan.ts";
 import { planSql, questionOf } from "./sql-plan.ts";
 import type { Recent } from "./sql-recent.ts";
 import { termSets } from "./sql-sets.ts";
+import type { Allowance } from "./sql-slices.ts";
+import { untilFinished } from "./sql-slices.ts";
 import { createTotals } from "./sql-totals.ts";
 import type { Dialect, Sql } from "./sql.ts";
 
@@ -24,7 +26,7 @@ const SEEK_MIN = 1_000;
 /** How much further than expected the list is walked for the matches of a search before they are sorted instead. */
 const WALK_SLACK = 4;
 
-/** Makes the operation; all its queries must see one moment of the database. */
+/** Makes the operation; all its queries must see one moment of the database, or all between two pauses. */
 export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) => Sql<Found> {
   const pages = pageSql(dialect);
   const totals = createTotals(recent);
@@ -57,10 +59,10 @@ export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) =>
     };
   }
 
-  function* count(part: Part): Sql<number> {
+  function* count(part: Part, allowance: Allowance): Sql<number> {
     if (part.check === null) {
       const { listing, decisive } = part;
-      const counted = listing === null ? null : yield* sets.count(listing, decisive);
+      const counted = listing === null ? null : yield* sets.count(listing, decisive, allowance);
       return counted ?? (yield* pages.count(part.shape, part.values));
     }
     const next = matchesOf(part, undefined);
@@ -69,10 +71,12 @@ export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) =>
     return total;
   }
 
-  function* total(part: Part, query: FindQuery): Sql<number> {
+  function* total(part: Part, query: Asked): Sql<number> {
+    const { allowance } = query;
     if (part.known !== null) return part.known;
-    if (part.listing === null) return yield* count(part);
-    return yield* totals.of(part.listing, questionOf(query), () => count(part));
+    if (part.listing === null) return yield* count(part, allowance);
+    const counting = { whole: () => count(part, allowance) };
+    return yield* totals.of(part.listing, questionOf(query), counting, allowance);
   }
 
   /** Rows of a part that SQL decides alone. */
@@ -144,7 +148,7 @@ export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) =>
     return yield* merged(parts, forwards(range, total));
   }
 
-  return function* find(query) {
+  function* find(query: Asked): Sql<Found> {
     const parts = yield* plan(query);
     let matches = 0;
     for (const part of parts) matches += yield* total(part, query);
@@ -156,7 +160,9 @@ export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) =>
     const { offset } = query.start;
     const more = offset === undefined ? sorted.length > query.limit : offset + page.length < matches;
     return { rows: page, total: matches, more };
-  };
+  }
+
+  return (query) => untilFinished((allowance) => find({ ...query, allowance }));
 }
 
 /** All rows of a listing, and nothing asked of any. */

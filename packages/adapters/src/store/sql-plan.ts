@@ -5,12 +5,14 @@
 
 import type { ArtifactStatus, Face, Filter, FindQuery } from "@docyard/core";
 import { foldName, match, parseJson } from "@docyard/core";
+import { sql } from "kysely";
 import type { ArtifactRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
 import type { Pages, Shape } from "./sql-page.ts";
 import type { AskedRow } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
-import type { Question, Totals } from "./sql-totals.ts";
+import type { Allowance } from "./sql-slices.ts";
+import type { Counting, Question, Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { first, statement } from "./sql.ts";
 
@@ -20,11 +22,19 @@ const FEW_DOCUMENTS = 1_000;
 /** At most so many rows that a name search finds are read at once: no more than a page or two. */
 const FEW_NAMED = 100;
 
+/** Most slices' rows that are counted at once of a name that few have: each count begins with a search. */
+const SLICES_AT_ONCE = 16;
+
 /** The completed rows of one face of a dock, in numbers. */
 export interface Listing {
   readonly n: number;
   readonly completed: number;
   readonly changes: number;
+}
+
+/** A query, and what may be counted for it now. */
+export interface Asked extends FindQuery {
+  readonly allowance: Allowance;
 }
 
 export interface Walk {
@@ -57,9 +67,12 @@ interface Base {
   readonly isBounded: boolean;
 }
 
-/** Makes the operation that plans a query: parts without a row in common, together all rows that may match. */
-export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query: FindQuery) => Sql<Part[]> {
-  const { db, names } = dialect;
+/**
+ * Makes the operation that plans a query: parts without a row in common, together all rows that may match. Throws
+ * `Unfinished` where it has to count names first.
+ */
+export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query: Asked) => Sql<Part[]> {
+  const { db, names, sliceMax = Number.POSITIVE_INFINITY } = dialect;
   const listingOf = statement((p: { dockId: string; face: Face }) =>
     db
       .selectFrom("listing_count")
@@ -74,6 +87,10 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       .where("listing", "=", p.listing)
       .where("path", "=", p.path)
       .where("value", "=", p.value),
+  );
+
+  const largestNumber = statement(() =>
+    db.selectFrom("artifact").select("n").orderBy("n", "desc").limit(sql.lit(1)),
   );
 
   /** All terms of a query, rarest first; null when no document has one of them. */
@@ -94,7 +111,27 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     return (yield* pages.byNumbers(numbers)).filter(({ folded }) => folded.includes(part));
   }
 
-  function* completedPart(query: FindQuery, listing: Listing, base: Base): Sql<Part | null> {
+  /** Ways to count the names that have the part. */
+  function namedCounting(search: Values, { completed }: Listing): Counting {
+    const whole = (): Sql<number> => pages.countNames(search);
+    const { among } = names;
+    if (among === undefined || completed <= sliceMax) return { whole };
+    return {
+      whole,
+      *slice(from, found) {
+        const largest = (yield* first(largestNumber({})))?.n ?? 0;
+        // Other listings' rows are numbered in between.
+        const numbersARow = Math.max(1, largest / completed);
+        const rowsPerFound = from / numbersARow / Math.max(1, found);
+        const slices = Math.min(SLICES_AT_ONCE, Math.max(1, rowsPerFound));
+        const next = from + Math.ceil(sliceMax * slices * numbersARow);
+        const total = yield* pages.countNames(among(search, from, next));
+        return { total, next: next > largest ? null : next };
+      },
+    };
+  }
+
+  function* completedPart(query: Asked, listing: Listing, base: Base): Sql<Part | null> {
     const terms = yield* termsOf(query, listing);
     if (terms === null) return null;
     const rarest = terms[0]?.documents ?? listing.completed;
@@ -137,7 +174,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       const matches = few.filter((row) => isWanted(row, query));
       return { ...part, matches, known: matches.length };
     }
-    const named = yield* totals.of(listing, question, () => pages.countNames(search));
+    const counting = namedCounting(search, listing);
+    const named = yield* totals.of(listing, question, counting, query.allowance);
     if (terms.length > 0 && rarest < named) return part;
     return {
       ...part,

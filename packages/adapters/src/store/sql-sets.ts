@@ -1,25 +1,32 @@
 /**
- * Which documents have a term, as bits in memory: several fields are counted by laying such sets over each other. Kept up
- * to date with the rows that join and leave, where all of them are known; where sets are not worth making, `sql-find.ts`
- * counts in the index.
+ * Which documents have a term, as sets of numbers in memory: several fields are counted by laying such sets over each
+ * other. Kept up to date with the rows that join and leave, where all of them are known; where sets are not worth
+ * making, `sql-find.ts` counts in the index.
  */
 
 import type { JsonObject, Term } from "@docyard/core";
 import { parseJson } from "@docyard/core";
 import { sql } from "kysely";
+import type { NumberSet } from "./number-set.ts";
+import { changed, countCommon, EMPTY_SET } from "./number-set.ts";
 import { storedTerms } from "./sql-filter.ts";
 import type { AskedRow, Changed, Recent, Step } from "./sql-recent.ts";
+import type { Allowance } from "./sql-slices.ts";
+import { Unfinished } from "./sql-slices.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { first, integer, statement } from "./sql.ts";
 
-/** All sets together, in bytes. */
-const BYTES_MAX = 16 * 1024 ** 2;
-/** One set, in bytes: room for the numbers up to 33 million. */
-const SET_BYTES_MAX = 4 * 1024 ** 2;
+/** All sets together, in bytes: those of 8 kinds and 100 wards, of ten million rows, take 33 million. */
+const BYTES_MAX = 40 * 1024 ** 2;
+/** Documents of a term whose set might not fit: each takes two bytes at most. */
+const DOCUMENTS_MAX = BYTES_MAX / 2;
 /** Documents of the rarest term up to which looking each up in the index is as fast. */
 const FEW_DOCUMENTS = 500;
-/** Documents of a term above which a set takes too long to make: everybody waits for it. */
-const DOCUMENTS_MAX = 2_000_000;
+/**
+ * Documents that are worth reading for each one that would else be looked up in the index: that takes as long as reading
+ * eight, and helps with no other question.
+ */
+const WORTH_A_LOOKUP = 32;
 /** Terms of which it is remembered that they were asked about. */
 const ASKED_MAX = 1_000;
 
@@ -30,22 +37,46 @@ export interface CountedTerm extends Term {
 }
 
 export interface TermSets {
-  /** How many documents have all of these terms, rarest first; null where the index had better be asked. */
-  count(listing: Changed, terms: readonly CountedTerm[]): Sql<number | null>;
+  /**
+   * How many documents have all of these terms, rarest first; null where the index had better be asked.
+   * @throws Unfinished where they are read in slices
+   */
+  count(listing: Changed, terms: readonly CountedTerm[], allowance: Allowance): Sql<number | null>;
 }
 
 interface TermSet {
   /** Of the listing, when it was like this. */
   readonly changes: number;
-  readonly bits: Uint32Array;
+  readonly numbers: NumberSet;
+  /** Where the term's documents are that have not been read yet; null when all have been. */
+  readonly rest: Place | null;
 }
 
-export function termSets({ db }: Dialect, recent: Recent): TermSets {
-  const numbersOf = statement((p: { term: number }) => ({
-    // As one text: making a row of each number would take longer than all the rest.
+/** Some documents of a term, oldest first: those of the last moment may be more than these, and are read once more. */
+interface Place {
+  readonly from: number;
+  /** So many, or more where that many have one moment. */
+  readonly limit: number;
+}
+
+interface Some {
+  readonly numbers: string | null;
+  readonly count: number;
+  /** The last one's moment. */
+  readonly last: number;
+}
+
+export function termSets({ db, sliceMax = Number.POSITIVE_INFINITY }: Dialect, recent: Recent): TermSets {
+  // As one text: making a row of each number would take longer than all the rest.
+  const numbers = sql<string | null>`string_agg(cast(n as text), ',')`;
+  const allOf = statement((p: { term: number }) =>
+    db.selectFrom("posting").select(numbers.as("numbers")).where("term", "=", integer(p.term)),
+  );
+  const someOf = statement((p: { term: number } & Place) => ({
     compile: () =>
-      sql<{ numbers: string }>`select string_agg(cast(n as text), ',') as numbers from posting
-        where term = ${integer(p.term)}`.compile(db),
+      sql<Some>`select ${numbers} as numbers, count(*) as count, max(created_at) as last from (
+        select n, created_at from posting where term = ${integer(p.term)} and created_at >= ${p.from}
+        order by created_at, id limit ${integer(p.limit)}) as some`.compile(db),
   }));
   /** Least lately used first. */
   const sets = new Map<string, TermSet>();
@@ -54,30 +85,33 @@ export function termSets({ db }: Dialect, recent: Recent): TermSets {
   const asked = new Map<string, number>();
 
   const forget = (key: string): void => {
-    bytes -= sets.get(key)?.bits.byteLength ?? 0;
+    bytes -= sets.get(key)?.numbers.bytes ?? 0;
     sets.delete(key);
   };
 
   const remember = (key: string, set: TermSet): TermSet => {
     forget(key);
     for (const oldest of sets.keys()) {
-      if (bytes + set.bits.byteLength <= BYTES_MAX) break;
+      if (bytes + set.numbers.bytes <= BYTES_MAX) break;
       forget(oldest);
     }
-    bytes += set.bits.byteLength;
+    if (set.numbers.bytes > BYTES_MAX) return set;
+    bytes += set.numbers.bytes;
     sets.set(key, set);
     return set;
   };
 
+  /** What is known of a term's documents, as of now. */
   const recall = (key: string, listing: Changed, term: Term): TermSet | undefined => {
     const set = sets.get(key);
     const steps = set === undefined ? null : recent.since(listing, set.changes);
     if (set === undefined || steps === null) return undefined;
-    const bits = withSteps(
-      set.bits,
+    // What is read later is not spoilt by them: a set has a number once, whoever says so.
+    const now = withSteps(
+      set.numbers,
       steps.filter(({ row }) => hasTerm(row, term)),
     );
-    return bits.byteLength > SET_BYTES_MAX ? undefined : remember(key, { changes: listing.changes, bits });
+    return remember(key, { changes: listing.changes, numbers: now, rest: set.rest });
   };
 
   /** Whether a term was asked about since too much has changed to keep its set: then making one pays. */
@@ -89,14 +123,29 @@ export function termSets({ db }: Dialect, recent: Recent): TermSets {
     return before !== undefined && recent.since(listing, before) !== null;
   };
 
-  function* read(key: string, { changes }: Changed, { id, documents }: CountedTerm): Sql<TermSet | null> {
-    const { numbers } = (yield* first(numbersOf({ term: id })))!;
-    const bits = bitsOf(numbers, documents);
-    return bits === null ? null : remember(key, { changes, bits });
+  /** All of a term's documents, or the next slice of them. */
+  function* read(
+    { id: term, documents }: CountedTerm,
+    { changes }: Changed,
+    begun: TermSet | undefined,
+  ): Sql<TermSet> {
+    if (begun === undefined && documents <= sliceMax) {
+      const all = yield* first(allOf({ term }));
+      return { changes, numbers: changed(EMPTY_SET, numbersIn(all!.numbers), true), rest: null };
+    }
+    const { from, limit } = begun?.rest ?? { from: Number.MIN_SAFE_INTEGER, limit: sliceMax };
+    const some = (yield* first(someOf({ term, from, limit })))!;
+    const isLast = some.count < limit;
+    const next = some.last > from ? { from: some.last, limit: sliceMax } : { from, limit: limit * 2 };
+    return {
+      changes,
+      numbers: changed(begun?.numbers ?? EMPTY_SET, numbersIn(some.numbers), true),
+      rest: isLast ? null : next,
+    };
   }
 
   return {
-    *count(listing, terms) {
+    *count(listing, terms, allowance) {
       const [rarest] = terms;
       if (rarest === undefined || rarest.documents <= FEW_DOCUMENTS) return null;
       const found = terms.map((term) => {
@@ -104,19 +153,24 @@ export function termSets({ db }: Dialect, recent: Recent): TermSets {
         const key = `${listing.n} ${term.path}\n${term.value}`;
         return { term, key, set: recall(key, listing, term) };
       });
-      // The rarest is read in less time than its documents are looked up in; the others have to be worth it.
       const isWorth = found.map(
         ({ term, key, set }) =>
           set !== undefined ||
-          term === rarest ||
-          (term.documents <= DOCUMENTS_MAX && isAskedAgain(key, listing)),
+          (term.documents <= DOCUMENTS_MAX &&
+            (isAskedAgain(key, listing) || term.documents <= rarest.documents * WORTH_A_LOOKUP)),
       );
       if (isWorth.includes(false)) return null;
-      const all: Uint32Array[] = [];
+      const all: NumberSet[] = [];
       for (const { term, key, set } of found) {
-        const bits = (set ?? (yield* read(key, listing, term)))?.bits;
-        if (bits === undefined) return null;
-        all.push(bits);
+        let known = set;
+        if (known === undefined || known.rest !== null) {
+          const isLong = known !== undefined || term.documents > sliceMax;
+          if (isLong && allowance === "all") return null;
+          if (isLong && allowance === "nothing") throw new Unfinished(false);
+          known = remember(key, yield* read(term, listing, known));
+          if (known.rest !== null) throw new Unfinished(set === undefined);
+        }
+        all.push(known.numbers);
       }
       return countCommon(all);
     },
@@ -128,51 +182,15 @@ function hasTerm({ metadata, media_type: mediaType }: AskedRow, { path, value }:
   return all.some((term) => term.path === path && term.value === value);
 }
 
-/** The set after rows with the term have joined or left. A new one: another question may be reading this. */
-function withSteps(before: Uint32Array, steps: readonly Step[]): Uint32Array {
-  if (steps.length === 0) return before;
-  const words = steps.map(({ row }) => Math.floor(row.n / 32) + 1);
-  const bits = new Uint32Array(Math.max(before.length, ...words));
-  bits.set(before);
-  for (const { by, row } of steps) {
-    const [word, bit] = [Math.floor(row.n / 32), 1 << (row.n & 31)];
-    bits[word] = by > 0 ? bits[word]! | bit : bits[word]! & ~bit;
-  }
-  return bits;
+/** The set after rows with the term have joined or left. */
+function withSteps(before: NumberSet, steps: readonly Step[]): NumberSet {
+  const last = [...new Map(steps.map(({ row, by }) => [row.n, by]))];
+  const those = (by: Step["by"]): Float64Array =>
+    Float64Array.from(last.filter((step) => step[1] === by).map(([n]) => n));
+  return changed(changed(before, those(-1), false), those(1), true);
 }
 
-/** Numbers separated by commas as bits, or null if one is too large. */
-function bitsOf(numbers: string, documents: number): Uint32Array | null {
-  const list = new Float64Array(documents);
-  let [count, number, largest] = [0, 0, 0];
-  for (let i = 0; i <= numbers.length; i++) {
-    const code = numbers.charCodeAt(i);
-    if (code >= 48) {
-      number = number * 10 + code - 48;
-      continue;
-    }
-    list[count++] = number;
-    if (number > largest) largest = number;
-    number = 0;
-  }
-  const words = Math.floor(largest / 32) + 1;
-  if (words * 4 > SET_BYTES_MAX) return null;
-  const bits = new Uint32Array(words);
-  for (const each of list) bits[Math.floor(each / 32)]! |= 1 << (each & 31);
-  return bits;
-}
-
-/** How many bits all of them have. */
-function countCommon(all: readonly Uint32Array[]): number {
-  const words = Math.min(...all.map(({ length }) => length));
-  let count = 0;
-  for (let i = 0; i < words; i++) {
-    let word = -1;
-    for (const bits of all) word &= bits[i]!;
-    // The bits of a word, added up in pairs, fours, eights and all at once.
-    word -= (word >>> 1) & 0x55555555;
-    word = (word & 0x33333333) + ((word >>> 2) & 0x33333333);
-    count += Math.imul((word + (word >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
-  }
-  return count;
+/** Numbers separated by commas: the engine's own parser is the fastest. */
+function numbersIn(text: string | null): Float64Array {
+  return Float64Array.from(JSON.parse(`[${text ?? ""}]`) as number[]);
 }

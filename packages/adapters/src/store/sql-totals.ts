@@ -1,10 +1,12 @@
 /**
- * Remembers exact totals that took counting. They hold until a row joins or leaves the listing, and are then counted on
- * with the rows that did, where all of them are known. Sound across processes, because the listing's change number is
- * read together with the page.
+ * Remembers exact totals that took counting, and how far those have come that take long. They hold until a row joins or
+ * leaves the listing, and are then counted on with the rows that did, where all of them are known. Sound across
+ * processes, because the listing's change number is read together with the page.
  */
 
 import type { AskedRow, Changed, Recent } from "./sql-recent.ts";
+import type { Allowance } from "./sql-slices.ts";
+import { Unfinished } from "./sql-slices.ts";
 import type { Sql } from "./sql.ts";
 
 /** Totals remembered; with the longest key about a megabyte. */
@@ -18,41 +20,91 @@ export interface Question {
   readonly isAnswer: (row: AskedRow) => boolean;
 }
 
+/** How many answers are among the rows with the next numbers. */
+export interface Slice {
+  readonly total: number;
+  /** The number behind them; null where no row has it or a larger one. */
+  readonly next: number | null;
+}
+
+/** Ways to count the answers to a question. */
+export interface Counting {
+  whole(): Sql<number>;
+  /**
+   * From a number on, as far as others can be made to wait; absent where they can for all of it.
+   * @param found how many were among the rows with smaller numbers
+   */
+  readonly slice?: (from: number, found: number) => Sql<Slice>;
+}
+
 export interface Totals {
-  /** The total, if it is remembered. */
+  /** The total, if it is remembered; infinity while it is counted in slices, which few answers are not. */
   known(listing: Changed, question: Question): number | undefined;
-  /** The total of a question about a listing: remembered, or counted now. */
-  of(listing: Changed, question: Question, count: () => Sql<number>): Sql<number>;
+  /**
+   * The total of a question about a listing: remembered, or counted now.
+   * @throws Unfinished where it is counted in slices
+   */
+  of(listing: Changed, question: Question, counting: Counting, allowance: Allowance): Sql<number>;
+}
+
+/** No row has this number. */
+const ALL = Number.POSITIVE_INFINITY;
+
+interface Total {
+  /** Of the listing, when it was like this. */
+  readonly changes: number;
+  readonly total: number;
+  /** Of the rows with smaller numbers than this. */
+  readonly below: number;
 }
 
 export function createTotals(recent: Recent): Totals {
-  const totals = new Map<string, { readonly changes: number; readonly total: number }>();
+  const totals = new Map<string, Total>();
   const keyOf = ({ n }: Changed, { key }: Question): string => `${n} ${JSON.stringify(key)}`;
 
-  const remember = (key: string, changes: number, total: number): number => {
+  const remember = (key: string, total: Total): Total => {
     if (key.length > KEY_MAX) return total;
     // Written last, forgotten last.
     totals.delete(key);
     if (totals.size >= TOTALS_MAX) totals.delete(totals.keys().next().value!);
-    totals.set(key, { changes, total });
+    totals.set(key, total);
     return total;
   };
 
-  const recall = (key: string, listing: Changed, { isAnswer }: Question): number | undefined => {
+  const recall = (key: string, listing: Changed, { isAnswer }: Question): Total | undefined => {
     const found = totals.get(key);
-    if (found === undefined || found.changes === listing.changes) return found?.total;
+    if (found === undefined || found.changes === listing.changes) return found;
     const steps = recent.since(listing, found.changes);
     if (steps === null) return undefined;
+    const { below } = found;
     let { total } = found;
-    for (const { by, row } of steps) if (isAnswer(row)) total += by;
-    return remember(key, listing.changes, total);
+    // Rows that have not been counted yet will be counted as they are then.
+    for (const { by, row } of steps) if (row.n < below && isAnswer(row)) total += by;
+    return remember(key, { changes: listing.changes, total, below });
   };
 
   return {
-    known: (listing, question) => recall(keyOf(listing, question), listing, question),
-    *of(listing, question, count) {
+    known(listing, question) {
+      const found = recall(keyOf(listing, question), listing, question);
+      return found === undefined || found.below === ALL ? found?.total : Number.POSITIVE_INFINITY;
+    },
+    *of(listing, question, counting, allowance) {
+      const { changes } = listing;
       const key = keyOf(listing, question);
-      return recall(key, listing, question) ?? remember(key, listing.changes, yield* count());
+      const found = recall(key, listing, question);
+      if (found?.below === ALL) return found.total;
+      if (counting.slice === undefined || key.length > KEY_MAX || allowance === "all") {
+        return remember(key, { changes, total: yield* counting.whole(), below: ALL }).total;
+      }
+      const begun = found ?? { changes, total: 0, below: 0 };
+      const { total: more, next } =
+        allowance === "slice"
+          ? yield* counting.slice(begun.below, begun.total)
+          : { total: 0, next: begun.below };
+      const total = begun.total + more;
+      remember(key, { changes, total, below: next ?? ALL });
+      if (next !== null) throw new Unfinished(found === undefined);
+      return total;
     },
   };
 }

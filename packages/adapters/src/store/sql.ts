@@ -20,6 +20,11 @@ export interface Query<R = unknown> {
   readonly deferred?: boolean;
   /** The operation goes on without the answer; see `unread`. */
   readonly unread?: boolean;
+  /**
+   * Others may have their turn now, and what is read afterwards may be of a later moment of the database. Only in reads
+   * that begin anew behind it.
+   */
+  readonly pause?: boolean;
   /** Only for the compiler. */
   readonly row?: R;
 }
@@ -172,6 +177,11 @@ export interface Dialect {
   };
   /** Whether a value that a write has filled in costs less to ask for afterwards than by `returning`. Default: no. */
   readonly rereads?: boolean;
+  /**
+   * Index entries that are read in one go where more are to be counted than a page needs: everybody waits meanwhile.
+   * Absent where nobody does.
+   */
+  readonly sliceMax?: number;
   /** Follows a select of rows that the transaction is about to change; empty where writers are alone anyway. */
   readonly lock: RawBuilder<unknown>;
   /**
@@ -219,6 +229,8 @@ export interface NameIndex {
   matches(p: Values): RawBuilder<boolean>;
   /** How many rows the index finds, as `total`; without reading them where possible. */
   count(p: Values): RawBuilder<{ total: number }>;
+  /** The same search among the rows with these numbers only, where that is less work. */
+  readonly among?: (p: Values, from: number, to: number) => Values;
   /**
    * Numbers of all rows that have the part, and perhaps of some that do not, if it finds fewer than `limit`; else null,
    * or at once where that is to be expected.

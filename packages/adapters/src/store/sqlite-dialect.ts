@@ -18,6 +18,8 @@ const ASKED = 4;
 const SAMPLE = 32;
 /** Trigrams of which that is remembered; about a megabyte. */
 const SAMPLES_MAX = 10_000;
+/** Index entries that one thread reads in some 10 ms. */
+const SLICE_MAX = 50_000;
 /** FTS5 reads these as one and the same code point: it can find them, but not tell them apart. */
 const AMBIGUOUS = /[\ufffd-\uffff]/;
 
@@ -108,9 +110,17 @@ function trigramIndex(): NameIndex {
     matches: (p) =>
       sql<boolean>`a.n in (select rowid - ${p["nameFrom"]} from artifact_name where ${range(p)})`,
     count: (p) => sql<{ total: number }>`select count(*) as total from artifact_name where ${range(p)}`,
+    among: (p, from, to) => {
+      const base = p["nameFrom"] as bigint;
+      return { ...p, nameFrom: base + BigInt(from), nameTo: base + BigInt(to - 1) };
+    },
     *candidates(p, limit) {
       const name = yield* rarest(p);
-      const rows = yield* all(numbered({ ...p, name, limit, offset: 0 }));
+      let rows = yield* all(numbered({ ...p, name, limit, offset: 0 }));
+      // Many have the rarest trigrams: fewer may have the whole part.
+      if (rows.length === limit && name !== p["name"]) {
+        rows = yield* all(numbered({ ...p, limit, offset: 0 }));
+      }
       return rows.length < limit ? rows.map(({ n }) => n) : null;
     },
   };
@@ -132,6 +142,7 @@ export const sqliteDialect: Dialect = {
     clustered: " strict, without rowid",
   },
   rereads: true,
+  sliceMax: SLICE_MAX,
   // Writers hold the database's one write lock from their first statement on.
   lock: sql``,
   contains: (text, part) => sql<boolean>`instr(${text}, ${part}) > 0`,

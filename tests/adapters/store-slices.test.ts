@@ -1,0 +1,170 @@
+/**
+ * The law of counts that are made in slices: whoever else asks or changes something meanwhile, here or in another process,
+ * a list's total is the one of its page's moment. The slices are small here; how large they are decides nothing.
+ */
+
+import { memoryStore } from "@docyard/adapters/store/memory";
+import type { Found } from "@docyard/core";
+import type { Database } from "better-sqlite3";
+import * as fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ArtifactSql } from "../../packages/adapters/src/store/sql-artifacts.ts";
+import { artifactSql } from "../../packages/adapters/src/store/sql-artifacts.ts";
+import { loadSql } from "../../packages/adapters/src/store/sql-load.ts";
+import type { Step } from "../../packages/adapters/src/store/sql-recent.ts";
+import type { Sql } from "../../packages/adapters/src/store/sql.ts";
+import { sqliteDialect } from "../../packages/adapters/src/store/sqlite-dialect.ts";
+import type { Execute } from "../../packages/adapters/src/store/sqlite-open.ts";
+import { drive, openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
+import { plainArtifact } from "../arbitraries.ts";
+import type { Move, Question } from "./store-counts.ts";
+import { answerOf, changed, move, moves, queryOf, questions, rows } from "./store-counts.ts";
+
+/** Every field that has a set is read in many slices, and so is every name that more than a page have. */
+const SLICE_MAX = 150;
+/** How far those that leave and join are apart. */
+const APART = 4 * SLICE_MAX + 1;
+const dialect = { ...sqliteDialect, sliceMax: SLICE_MAX };
+
+let db: Database;
+let execute: Execute;
+beforeAll(async () => {
+  ({ db, execute } = await openSqlite({ file: ":memory:" }));
+  const records = rows.map((artifact) => ({ kind: "artifact", artifact }) as const);
+  db.transaction(() => drive(loadSql(dialect)(records), execute))();
+});
+afterAll(() => void db.close());
+
+interface Asking {
+  readonly question: Question;
+  readonly running: Sql<Found>;
+}
+
+/** Goes on to the next pause; what was found, or null at a pause. */
+function goOn({ running }: Asking): Found | null {
+  let step = running.next([]);
+  while (step.done !== true && step.value.pause !== true) step = running.next(execute(step.value));
+  return step.done === true ? step.value : null;
+}
+
+function moveNow(artifacts: ArtifactSql, { to, number }: Move): void {
+  const steps: Step[] = [];
+  const { id } = rows[number]!;
+  const { version } = drive(artifacts.get({ id }), execute)!;
+  drive(artifacts.update(id, version, { status: to }, changed, undefined, steps), execute);
+  artifacts.note(steps);
+}
+
+/** Here the rows that leave and join are in slices of their own. */
+const movesAnywhere = moves
+  .filter(({ isInVain }) => !isInVain)
+  .map((one): Move => ({ ...one, number: one.number * APART }));
+
+const names = fc
+  .constantFrom("report", "summary 1", "of ", "scan", ".pdf")
+  .map((search): Question => ({ search }));
+
+const histories = fc.tuple(
+  fc.array(fc.oneof(questions, names), { minLength: 2, maxLength: 5 }),
+  fc.array(
+    fc.record({
+      /** Who goes on. */
+      next: fc.nat(4),
+      moves: fc.array(movesAnywhere, { maxLength: 2 }),
+    }),
+    { minLength: 30, maxLength: 120, size: "max" },
+  ),
+  // Whether another process has a part in it.
+  fc.boolean(),
+);
+
+test("law: what is counted in slices is what is counted at once, at the moment of the page", async () => {
+  const model = memoryStore();
+  await model.load(rows.map((artifact) => ({ kind: "artifact", artifact })));
+  let pauses = 0;
+  await fc.assert(
+    fc.asyncProperty(histories, async ([asked, turns, areTwo]) => {
+      const [mine, other] = [artifactSql(dialect), artifactSql(dialect)];
+      const all = asked.map((question): Asking => ({ question, running: mine.find(queryOf(question)) }));
+      for (let turn = 0; all.length > 0; turn++) {
+        // Behind the end of the history nothing changes any more.
+        const { next, moves: moved } = turns[turn] ?? { next: 0, moves: [] };
+        for (const one of moved) {
+          moveNow(areTwo && one.by === 1 ? other : mine, one);
+          await move(model, one);
+        }
+        const asking = all[next % all.length]!;
+        const found = goOn(asking);
+        if (found === null) {
+          pauses++;
+          continue;
+        }
+        all.splice(all.indexOf(asking), 1);
+        const expected = await model.artifacts.find(queryOf(asking.question));
+        expect(answerOf(asking.question, found)).toEqual(answerOf(asking.question, expected));
+      }
+    }),
+    { numRuns: process.env["DOCYARD_TEST_FULL"] === "1" ? 1_000 : 60 },
+  );
+  expect(pauses).toBeGreaterThan(1_000);
+  await model.close();
+}, 600_000);
+
+/** How often everybody else could have had a turn before a question was answered. */
+function pausesOf(artifacts: ArtifactSql, question: Question, between: () => void = () => {}): number {
+  const asking = { question, running: artifacts.find(queryOf(question)) };
+  let pauses = 0;
+  while (goOn(asking) === null) {
+    pauses++;
+    between();
+  }
+  return pauses;
+}
+
+test("a name that many have is counted in slices, and the same question asked meanwhile has its share in them", () => {
+  const [alone, together] = [artifactSql(dialect), artifactSql(dialect)];
+  const question = { search: "of " };
+  const slices = pausesOf(alone, question);
+  expect(slices).toBe(Math.ceil(rows.length / SLICE_MAX));
+  expect(pausesOf(alone, question)).toBe(0);
+
+  const others = { question, running: together.find(queryOf(question)) };
+  let shared = 0;
+  const own = pausesOf(together, question, () => {
+    if (goOn(others) === null) shared++;
+  });
+  // Each looks first.
+  expect(own + shared).toBeLessThanOrEqual(slices + 2);
+});
+
+test("the documents of each field are read once, whatever the fields are combined with", () => {
+  const artifacts = artifactSql(dialect);
+  expect(pausesOf(artifacts, { filter: { half: 0, third: 1 } })).toBeGreaterThan(10);
+  expect(pausesOf(artifacts, { filter: { half: 0, fifth: 1 } })).toBeGreaterThan(2);
+  expect(pausesOf(artifacts, { filter: { third: 1, fifth: 1 } })).toBe(0);
+  expect(pausesOf(artifacts, { filter: { half: 0, third: 1, fifth: 1 } })).toBe(0);
+});
+
+test("what others change without end is counted all the same", () => {
+  const [mine, other] = [artifactSql(dialect), artifactSql(dialect)];
+  let isThere = true;
+  const change = (): void => {
+    isThere = !isThere;
+    moveNow(other, { to: isThere ? "upload_completed" : "upload_failed", number: 0, by: 1, isInVain: false });
+  };
+  // Begun so often, in two slices each time at most, and then done at once.
+  expect(pausesOf(mine, { search: "of " }, change)).toBeLessThan(40);
+  expect(pausesOf(mine, { filter: { half: 0, third: 1 } }, change)).toBeLessThan(40);
+});
+
+test("documents of one moment, more than a slice has, are all counted", async () => {
+  const { db: own, execute: run } = await openSqlite({ file: ":memory:" });
+  const artifacts = artifactSql(dialect);
+  const twins = Array.from({ length: 5 * SLICE_MAX }, (_, i) =>
+    plainArtifact(i, { createdAt: 5_000, metadata: { all: 1, most: i % 5 > 0 } }),
+  );
+  drive(loadSql(dialect)(twins.map((artifact) => ({ kind: "artifact", artifact }))), run);
+  const { total } = drive(artifacts.find(queryOf({ filter: { all: 1, most: true } })), run);
+  expect(total).toBe(4 * SLICE_MAX);
+  own.close();
+});
