@@ -19,8 +19,8 @@ import { first, statement } from "./sql.ts";
 /** A term with at most this many documents is walked without asking how many names match. */
 const FEW_DOCUMENTS = 1_000;
 
-/** At most so many rows that a name search finds are read at once: no more than a page or two. */
-const FEW_NAMED = 100;
+/** At most so many rows that a name search finds are read at once: no more than the longest page has. */
+const FEW_NAMED = 1_000;
 
 /** Most slices' rows that are counted at once of a name that few have: each count begins with a search. */
 const SLICES_AT_ONCE = 16;
@@ -89,9 +89,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       .where("value", "=", p.value),
   );
 
-  const largestNumber = statement(() =>
-    db.selectFrom("artifact").select("n").orderBy("n", "desc").limit(sql.lit(1)),
-  );
+  const largestNumber = statement(() => db.selectFrom("artifact").select(sql<number>`max(n)`.as("n")));
 
   /** All terms of a query, rarest first; null when no document has one of them. */
   function* termsOf(query: FindQuery, listing: Listing): Sql<CountedTerm[] | null> {
@@ -119,7 +117,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     return {
       whole,
       *slice(from, found) {
-        const largest = (yield* first(largestNumber({})))?.n ?? 0;
+        const largest = (yield* first(largestNumber({})))!.n;
         // Other listings' rows are numbered in between.
         const numbersARow = Math.max(1, largest / completed);
         const rowsPerFound = from / numbersARow / Math.max(1, found);
