@@ -10,10 +10,11 @@ import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { postgresStore } from "@docyard/adapters/store/postgres";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
-import type { Artifact, Store, StoreRecord } from "@docyard/core";
+import type { Artifact, StoreRecord } from "@docyard/core";
 import { startServer, tempFolder } from "../../e2e/program.ts";
 import type { Connection } from "./connection.ts";
 import { facts } from "./facts.ts";
+import { fillInBulk } from "./fill.ts";
 
 export interface ListQuery {
   readonly limit?: number;
@@ -49,8 +50,10 @@ export interface Begun {
 
 const JSON_TYPE = "Content-Type: application/json\r\n";
 const DOCK = "dock_default";
-/** What one transaction of filling takes. */
+/** What is loaded at once. */
 const FILL_BATCH = 1_000;
+/** Rows from which on filling a file as a server would takes too long. */
+const BULK_MIN = 5_000_000;
 
 const described = (i: number, size = 10_240): object => ({
   filename: `bench-${i}.bin`,
@@ -65,10 +68,14 @@ export async function docyard(
 ): Promise<Subject> {
   const folder = await tempFolder();
   const file = join(folder.path, "docyard.db");
-  const store =
-    database === undefined ? await sqliteStore({ file }) : await postgresStore({ url: database.url });
-  await fill(store, rows);
-  await store.close();
+  if (database === undefined && rows >= BULK_MIN) {
+    await fillInBulk(file, batches(rows));
+  } else {
+    const store =
+      database === undefined ? await sqliteStore({ file }) : await postgresStore({ url: database.url });
+    for (const records of batches(rows)) await store.load(records);
+    await store.close();
+  }
   const limits = ["list", "download", "token"].flatMap((name) => [`--limit-${name}`, "0"]);
   const db = database?.url ?? `sqlite:${file}`;
   const server = await startServer(
@@ -161,13 +168,13 @@ function parameters({ metadata, ...plain }: ListQuery): string {
 }
 
 /** Completed artifacts of the default dock, before the server's first start makes that dock. */
-async function fill(store: Store, rows: number): Promise<void> {
+function* batches(rows: number): Generator<readonly StoreRecord[]> {
   for (let first = 1; first <= rows; first += FILL_BATCH) {
     const records: StoreRecord[] = [];
     for (let n = first; n < first + FILL_BATCH && n <= rows; n++) {
       records.push({ kind: "artifact", artifact: artifactOf(n) });
     }
-    await store.load(records);
+    yield records;
   }
 }
 

@@ -34,37 +34,43 @@ export async function loop(
   operation: Operation,
   { seconds, connections = CONNECTIONS }: { readonly seconds: number; readonly connections?: number },
 ): Promise<Measured> {
-  const open = await Promise.all(Array.from({ length: connections }, () => openConnection(subject.url)));
-  try {
-    await turn(open, operation, seconds / 10);
-    const before = await processorUs(subject.pid);
-    const from = performance.now();
-    const took = await turn(open, operation, seconds);
-    const spent = (performance.now() - from) / 1_000;
-    const cpu = (await processorUs(subject.pid)) - before;
-    took.sort((a, b) => a - b);
-    const at = (part: number): number =>
-      took[Math.min(took.length - 1, Math.floor(took.length * part))] ?? Number.NaN;
-    return { rate: took.length / spent, p50: at(0.5), p99: at(0.99), cpuUs: cpu / took.length };
-  } finally {
-    for (const connection of open) connection.close();
-  }
+  await turn(subject, operation, seconds / 10, connections);
+  const before = await processorUs(subject.pid);
+  const from = performance.now();
+  const took = await turn(subject, operation, seconds, connections);
+  const spent = (performance.now() - from) / 1_000;
+  const cpu = (await processorUs(subject.pid)) - before;
+  took.sort((a, b) => a - b);
+  const at = (part: number): number =>
+    took[Math.min(took.length - 1, Math.floor(took.length * part))] ?? Number.NaN;
+  return { rate: took.length / spent, p50: at(0.5), p99: at(0.99), cpuUs: cpu / took.length };
 }
 
 let count = 0;
 
-async function turn(open: readonly Connection[], operation: Operation, seconds: number): Promise<number[]> {
+/** On connections of its own: a server hangs up on those that wait for the slowest of the turn before. */
+async function turn(
+  { url }: Subject,
+  operation: Operation,
+  seconds: number,
+  connections: number,
+): Promise<number[]> {
+  const open = await Promise.all(Array.from({ length: connections }, () => openConnection(url)));
   const until = performance.now() + seconds * 1_000;
   const took: number[] = [];
-  await Promise.all(
-    open.map(async (connection) => {
-      do {
-        const from = performance.now();
-        await operation(connection, ++count);
-        took.push(performance.now() - from);
-      } while (performance.now() < until);
-    }),
-  );
+  try {
+    await Promise.all(
+      open.map(async (connection) => {
+        do {
+          const from = performance.now();
+          await operation(connection, ++count);
+          took.push(performance.now() - from);
+        } while (performance.now() < until);
+      }),
+    );
+  } finally {
+    for (const connection of open) connection.close();
+  }
   return took;
 }
 
