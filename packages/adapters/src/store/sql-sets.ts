@@ -16,7 +16,7 @@ import { Unfinished } from "./sql-slices.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { first, integer, statement } from "./sql.ts";
 
-/** All sets together, in bytes: those of 8 kinds and 100 wards, of ten million rows, take 33 million. */
+/** All sets together, in bytes: those of 8 kinds and 100 wards, of ten million rows, take 34 million. */
 const BYTES_MAX = 40 * 1024 ** 2;
 /** Documents of a term whose set might not fit: each takes two bytes at most. */
 const DOCUMENTS_MAX = BYTES_MAX / 2;

@@ -3,23 +3,19 @@
  * What the operations are is in the `sql-*.ts` files; several processes may have the same file open.
  */
 
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import type { Migrated } from "./migrations.ts";
 import { NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
 import { noSpace, sqlStore } from "./sql-store.ts";
-import type { Query, Sql } from "./sql.ts";
 import { sqliteDialect } from "./sqlite-dialect.ts";
 import { codeOf, createGroupWriter } from "./sqlite-group.ts";
 import type { SqliteStoreOptions } from "./sqlite-open.ts";
 import { BUSY_TIMEOUT_MS, described, drive, openSqlite } from "./sqlite-open.ts";
+import { createReader } from "./sqlite-reads.ts";
 import { sqliteSnapshots } from "./sqlite-snapshot.ts";
 
 export type { SqliteStoreOptions } from "./sqlite-open.ts";
-
-/** How long reads that can pause go on in one turn of the event loop, in milliseconds: everybody waits meanwhile. */
-const PAUSING_MS = 10;
 
 /**
  * Opens the file and applies missing migrations.
@@ -32,40 +28,12 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
   const describe = (error: unknown): unknown => (isFull(error) ? noSpace(error) : described(error, file));
   const group = createGroupWriter(db, { busyTimeoutMs, describe });
   const snapshots = sqliteSnapshots(db, options);
-  const turns = createTurns();
-  const begin = db.prepare<[]>("begin");
-  const end = db.prepare<[]>("commit");
   let closing: Promise<void> | null = null;
 
   const requireOpen = (): void => {
     if (closing !== null) throw new Error("the store is closed");
   };
-
-  /** In a transaction all queries see what the first one has seen, whatever other processes commit. */
-  const readTogether = async <T>(operation: () => Sql<T>): Promise<T> => {
-    const running = operation();
-    for (;;) {
-      const step = readOn(running);
-      if (step.done === true) return step.value;
-      await turns.next();
-      requireOpen();
-    }
-  };
-
-  /** Goes on until the end, or a pause when it is time for one. */
-  const readOn = <T>(running: Sql<T>): IteratorResult<Query, T> => {
-    begin.run();
-    try {
-      let step = running.next([]);
-      while (step.done !== true) {
-        if (step.value.pause === true && turns.isOver()) return step;
-        step = running.next(step.value.pause === true ? [] : execute(step.value));
-      }
-      return step;
-    } finally {
-      end.run();
-    }
-  };
+  const readTogether = createReader(db, execute, requireOpen);
 
   return sqlStore(sqliteDialect, {
     read: async (operation, isSingle = false) => {
@@ -111,25 +79,6 @@ export async function migrate(options: SqliteStoreOptions): Promise<Migrated> {
   const { db, migrated } = await openSqlite(options);
   db.close();
   return migrated;
-}
-
-/** Reads that can pause share a little of each turn of the event loop, however many they are. */
-function createTurns() {
-  let end = 0;
-  let isBegun = false;
-  let last: Promise<unknown> = Promise.resolve();
-  return {
-    isOver(): boolean {
-      if (!isBegun) {
-        isBegun = true;
-        end = performance.now() + PAUSING_MS;
-        setImmediate(() => (isBegun = false));
-      }
-      return performance.now() >= end;
-    },
-    /** A turn of one's own, after those of all who have asked for one before. */
-    next: (): Promise<unknown> => (last = last.then(() => nextTurn())),
-  };
 }
 
 function isFull(error: unknown): boolean {
