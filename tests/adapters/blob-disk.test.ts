@@ -20,6 +20,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { DiskBlobs } from "@docyard/adapters/blob/disk";
 import { diskBlobs } from "@docyard/adapters/blob/disk";
+import { THREADED_BYTES_MIN } from "../../packages/adapters/src/blob/hashing.ts";
 import { parseSidecar, printSidecar } from "../../packages/adapters/src/blob/sidecar.ts";
 import { permissiveHost } from "@docyard/adapters/conformance/blob-store";
 import { nodeDiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
@@ -376,26 +377,30 @@ describe("rot", () => {
     }
   });
 
-  test("the tail of a whole body is withheld until its SHA-256 matches", async () => {
-    const { blobs, root } = await disk();
-    const bytes = bytesOfSize(2 * MIB + 10);
-    await put(blobs, "blob", bytes);
-    // Rot that the sidecar's CRC-32 does not see: both are wrong in the same way.
-    await flipBit(join(root, "blob"), 5, 1);
-    const changed = await readFile(join(root, "blob"));
-    const sidecar = parseSidecar(await readFile(join(root, "blob.crc"), "utf8"))!;
-    const crcs = [crc32(changed.subarray(0, MIB)), ...sidecar.crcs.slice(1)];
-    await writeFile(join(root, "blob.crc"), printSidecar({ ...sidecar, crcs }));
-    const host = permissiveHost();
-    const response = await blobs.serve.fetch(new Request(await getUrl(blobs, "blob", bytes)), host);
-    const sent: number[] = [];
-    const reading = (async () => {
-      for await (const chunk of response.body!) sent.push(chunk.byteLength);
-    })();
-    await expect(reading).rejects.toMatchObject({ code: "data_loss" });
-    expect(sent).toEqual([MIB, MIB]);
-    expect(host.corrupted.map(({ reason }) => reason)).toEqual(["SHA-256 does not match"]);
-  });
+  // The larger one is hashed on a thread, while its bytes are sent.
+  test.for([2, THREADED_BYTES_MIN / MIB])(
+    "the tail of a whole body of %i MiB and ten bytes is withheld until its SHA-256 matches",
+    async (mib) => {
+      const { blobs, root } = await disk();
+      const bytes = bytesOfSize(mib * MIB + 10);
+      await put(blobs, "blob", bytes);
+      // Rot that the sidecar's CRC-32 does not see: both are wrong in the same way.
+      await flipBit(join(root, "blob"), 5, 1);
+      const changed = await readFile(join(root, "blob"));
+      const sidecar = parseSidecar(await readFile(join(root, "blob.crc"), "utf8"))!;
+      const crcs = [crc32(changed.subarray(0, MIB)), ...sidecar.crcs.slice(1)];
+      await writeFile(join(root, "blob.crc"), printSidecar({ ...sidecar, crcs }));
+      const host = permissiveHost();
+      const response = await blobs.serve.fetch(new Request(await getUrl(blobs, "blob", bytes)), host);
+      const sent: number[] = [];
+      const reading = (async () => {
+        for await (const chunk of response.body!) sent.push(chunk.byteLength);
+      })();
+      await expect(reading).rejects.toMatchObject({ code: "data_loss" });
+      expect(sent).toEqual(Array.from({ length: mib }, () => MIB));
+      expect(host.corrupted.map(({ reason }) => reason)).toEqual(["SHA-256 does not match"]);
+    },
+  );
 
   test.for([
     ["shorter by a byte", (size: number) => size - 1],

@@ -28,34 +28,54 @@ const FOLDED_MIN = 4 * REACH;
 /** The sum of these bytes, begun with that of those before. */
 export function crc32(bytes: Uint8Array, before = 0): number {
   if (bytes.byteLength < FOLDED_MIN) return sumOf(bytes, before);
-  if (folder === undefined) folder = createFolder();
-  if (folder === null) return sumOf(bytes, before);
-  const { memory, fold } = folder;
+  const owner = owners.get(bytes.buffer);
+  if (owner === undefined && folder === undefined) folder = createFolder(0);
+  const used = owner ?? folder;
+  if (used == null) return sumOf(bytes, before);
+  const { memory, fold } = used;
   const folded = Math.floor((bytes.byteLength - REACH) / STEP) * STEP;
   memory.fill(0, 0, REACH);
   for (let at = 0; at < folded; at += SLICE) {
     const length = Math.min(SLICE, folded - at);
-    memory.set(bytes.subarray(at, at + length), REACH);
+    // What lies in this memory is read where it lies, but for the first bytes, which are changed.
+    const copied = owner === undefined ? length : at === 0 ? STEP : 0;
+    memory.set(bytes.subarray(at, at + copied), REACH);
     if (at === 0) {
       // A sum is carried on by adding it, inverted, to the first bytes.
       const inverted = littleEndian(~before);
       for (let i = 0; i < 4; i++) memory[REACH + i]! ^= inverted[i]!;
     }
-    fold(0, length, 0);
+    if (copied > 0) fold(0, copied, 0, 0);
+    if (copied < length) fold(copied, length, bytes.byteOffset + at - REACH, 0);
     memory.copyWithin(0, length, length + REACH);
   }
   const rest = bytes.subarray(folded);
   memory.fill(0, REACH, 2 * REACH);
   memory.set(rest, REST);
-  fold(0, REACH, REST - REACH);
+  fold(0, REACH, REST - REACH, REST - REACH);
   // Inverted this is 0: what came before is in the bytes by now.
   return sumOf(memory.subarray(REST, REST + rest.byteLength), 0xffff_ffff);
 }
 
+/**
+ * Memory whose bytes are summed where they lie, which saves a fifth: so many of them, which threads may share, and none
+ * of which is the process's before it is written to. Null where it cannot be had.
+ */
+export function foldedInPlace(bytes: number): Buffer | null {
+  const owner = createFolder(Math.ceil(bytes / PAGE));
+  if (owner === null) return null;
+  const { buffer } = owner.memory;
+  owners.set(buffer, owner);
+  return Buffer.from(buffer, PAGE, bytes);
+}
+
 interface Folder {
   readonly memory: Uint8Array;
-  /** For each block from `from + REACH` to `to + REACH`: adds what reaches it to the one that lies `shift` bytes on. */
-  readonly fold: (from: number, to: number, shift: number) => void;
+  /**
+   * For each block from `from + REACH` to `to + REACH`: adds what reaches it to the one that lies `source` bytes on,
+   * and puts the sum `target` bytes on.
+   */
+  readonly fold: (from: number, to: number, source: number, target: number) => void;
 }
 
 /** As much of it as is used here; its whole type comes with a browser's. */
@@ -64,32 +84,37 @@ declare const WebAssembly: {
   readonly Instance: new (module: object) => { readonly exports: Readonly<Record<string, unknown>> };
 };
 
-/** Undefined before it is first wanted, null where it cannot be had. */
+/** The one for what lies anywhere. Undefined before it is first wanted, null where it cannot be had. */
 let folder: Folder | null | undefined;
+/** Those with memory that is summed in place. Copying into it takes three times as long, so each is for that alone. */
+const owners = new WeakMap<ArrayBufferLike, Folder>();
 
-/** Null where WebAssembly or its 16 byte words are not to be had: an old processor, little address space, `--jitless`. */
-function createFolder(): Folder | null {
+/**
+ * With so many pages more than its own; with any, its memory is shared. Null where WebAssembly, its 16 byte words or
+ * the memory are not to be had: an old processor, little address space, `--jitless`.
+ */
+function createFolder(more: number): Folder | null {
   try {
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program()));
-    const { buffer } = exports["memory"] as { readonly buffer: ArrayBuffer };
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program(more)));
+    const { buffer } = exports["memory"] as { readonly buffer: ArrayBufferLike };
     return { memory: new Uint8Array(buffer), fold: exports["fold"] as Folder["fold"] };
   } catch {
     return null;
   }
 }
 
-/** `fold`, and a page of memory, as a WebAssembly module: a loop of loads, xors and stores, written out by hand. */
-function program(): Uint8Array<ArrayBuffer> {
-  const [from, to, shift] = [0, 1, 2] as const;
+/** `fold`, and its memory, as a WebAssembly module: a loop of loads, xors and stores, written out by hand. */
+function program(more: number): Uint8Array<ArrayBuffer> {
+  const [from, to, source, target] = [0, 1, 2, 3] as const;
   const get = (local: number): number[] => [0x20, local];
   const add = 0x6a;
+  const plus = (a: number, b: number): number[] => [...get(a), ...get(b), add];
   const load = (offset: number): number[] => [0xfd, 0x00, 0, ...leb(offset)];
   const store = (offset: number): number[] => [0xfd, 0x0b, 0, ...leb(offset)];
   const xor = [0xfd, 0x51];
-  const shifted = [...get(from), ...get(shift), add];
   const block = (at: number): number[] => [
-    ...shifted,
-    ...shifted,
+    ...plus(from, target), // where it is stored
+    ...plus(from, source),
     ...load(REACH + at),
     ...DISTANCES.flatMap((distance) => [...get(from), ...load(REACH - distance + at), ...xor]),
     ...store(REACH + at),
@@ -109,9 +134,9 @@ function program(): Uint8Array<ArrayBuffer> {
   return new Uint8Array([
     ...Buffer.from("\0asm"),
     ...littleEndian(1), // version
-    ...section(1, [1, 0x60, 3, 0x7f, 0x7f, 0x7f, 0]), // types: three i32 to nothing
+    ...section(1, [1, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 0]), // types: four i32 to nothing
     ...section(3, [1, 0]), // functions: one of that type
-    ...section(5, [1, 1, 1, 1]), // memory: one page, and never more
+    ...section(5, [1, more > 0 ? 3 : 1, ...leb(1 + more), ...leb(1 + more)]), // memory: so many pages, and never more
     ...section(7, [2, ...named("memory"), 2, 0, ...named("fold"), 0, 0]), // exports
     ...section(10, [1, ...sized([0, ...loop])]), // code, without locals
   ]);

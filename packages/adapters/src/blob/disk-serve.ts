@@ -71,7 +71,7 @@ export function createDiskServed(
     if (size > CHUNK_BYTES) {
       const crcs = verifyReads === "off" ? null : await chunkSums(key, opened, announced);
       const digest = verifyReads === "full" ? announced.digest : null;
-      yield* readPieces({ handle, size, range, crcs, digest, signal });
+      yield* readPieces({ handle, size, range, crcs, digest, mayShare: true, signal });
       return;
     }
     const bytes = await readSmall(handle, size, verifyReads === "off" ? null : announced.digest);
