@@ -39,7 +39,7 @@ interface Sample {
  * nearly every name has as well; so a few are asked for, each as a condition of its own. For the same reason the rows of
  * a listing that is a good part of the table are told from other docks' only when they have been found.
  */
-export function postgresCandidates(db: Kysely<Schema>): NonNullable<NameIndex["candidates"]> {
+export function postgresCandidates(db: Kysely<Schema>): NameIndex["candidates"] {
   const own = (p: Values) => sql`a.dock_id = ${text(p["nameDock"])} and a.face = ${text(p["nameFace"])}`;
   const sampled = statement((p: Values) => ({
     compile: () => {
