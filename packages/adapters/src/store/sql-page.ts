@@ -155,7 +155,7 @@ function source(shape: Shape, withRow: boolean): Fragment {
 
 const needsRow = (shape: Shape): boolean => shape.contains || shape.media;
 
-interface Asked {
+interface RowConditions {
   readonly statuses: readonly ArtifactStatus[];
   readonly withRow: boolean;
   /** Whether only the first rows are wanted that have all terms: each is looked up then, as the walk comes by. */
@@ -166,7 +166,7 @@ function conditions(
   dialect: Dialect,
   shape: Shape,
   p: Values,
-  { statuses, withRow, isWalk }: Asked,
+  { statuses, withRow, isWalk }: RowConditions,
 ): Fragment[] {
   const at = walked(shape);
   const oneByOne = (isWalk ? dialect.oneByOne : undefined) ?? sql``;
