@@ -51,6 +51,16 @@ const failure = (call: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
+/** As far as a commit that nobody has answered yet, nor the query before it. */
+async function committing() {
+  const { asked, pool, answer, refuse } = server();
+  const failed = failure(transaction(pool, "write", change));
+  await turn();
+  for (let i = 0; i < 3; i++) await answer();
+  await answer({ n: "7" });
+  return { asked, failed, answer, refuse };
+}
+
 function* change(): Sql<string> {
   yield unread(query("insert"));
   yield unread(query("count"));
@@ -103,11 +113,7 @@ describe("a write", () => {
   });
 
   test("whose last query is refused has failed, though its commit was asked for: that was a rollback", async () => {
-    const { asked, pool, answer, refuse } = server();
-    const failed = failure(transaction(pool, "write", change));
-    await turn();
-    for (let i = 0; i < 3; i++) await answer();
-    await answer({ n: "7" });
+    const { asked, failed, answer, refuse } = await committing();
     await refuse(new Error("refused"));
     await answer();
     expect(asked.at(-1)).toBe("rollback");
@@ -116,11 +122,7 @@ describe("a write", () => {
   });
 
   test("that loses its server after the commit was asked for is not done again", async () => {
-    const { asked, pool, answer, refuse } = server();
-    const failed = failure(transaction(pool, "write", change));
-    await turn();
-    for (let i = 0; i < 3; i++) await answer();
-    await answer({ n: "7" });
+    const { asked, failed, refuse } = await committing();
     await refuse(Object.assign(new Error("gone"), { code: "ECONNRESET" }));
     await refuse(Object.assign(new Error("gone"), { code: "ECONNRESET" }));
     expect(await failed).toMatchObject({ message: "no answer to a commit" });

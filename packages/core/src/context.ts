@@ -122,6 +122,11 @@ export interface Context {
 /** Uploads and a worker's unfinished bytes live below this; what is final lives below `docks/`. */
 export const STAGING_PREFIX = "incoming/";
 
+/** Everything that a worker's attempts at an artifact stage lives in here; nobody else writes there. */
+export function attemptsFolder({ id }: Artifact): string {
+  return `${STAGING_PREFIX}${id}/`;
+}
+
 /** A guarded write that keeps missing means that something else keeps winning: more than a few rounds is a bug. */
 export const ROUNDS_MAX = 8;
 

@@ -8,12 +8,12 @@ import type { Artifact, ArtifactChange, EventType, Fragment, MediaType } from ".
 import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import {
+  attemptsFolder,
   newEvent,
   ownBlobKey,
   ring,
   ROUNDS_MAX,
   sizeLimitError,
-  STAGING_PREFIX,
   tombstone,
 } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
@@ -218,11 +218,6 @@ function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal 
 }
 
 // ---- getting the bytes -----------------------------------------------------------------------------------------
-
-/** Everything that attempts stage lives in here; nobody else writes there. */
-function attemptsFolder(artifact: Artifact): string {
-  return `${STAGING_PREFIX}${artifact.id}/`;
-}
 
 /** Where the present attempt stages what will be published. */
 function attemptKey(artifact: Artifact): string {

@@ -6,7 +6,7 @@
 import type { Artifact } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
-import { dropUnlessUsed, newEvent, ring, STAGING_PREFIX } from "./context.ts";
+import { attemptsFolder, dropUnlessUsed, newEvent, ring, STAGING_PREFIX } from "./context.ts";
 
 export interface SweepReport {
   /** Rows that were due and have been dealt with. */
@@ -117,7 +117,7 @@ async function dropStrayCopies(context: Context, artifact: Artifact): Promise<vo
 async function dropStaged({ blobs }: Context, artifact: Artifact): Promise<void> {
   if (artifact.stagingKey !== null) await blobs.delete(artifact.stagingKey);
   if (artifact.face === "studio") {
-    for (const { key } of await blobs.list(`${STAGING_PREFIX}${artifact.id}/`, { limit: LIST_BATCH })) {
+    for (const { key } of await blobs.list(attemptsFolder(artifact), { limit: LIST_BATCH })) {
       await blobs.delete(key);
     }
   }
