@@ -112,6 +112,19 @@ function watchedIo(): WatchedIo {
 const put = (blobs: DiskBlobs, key: string, bytes: Uint8Array) =>
   blobs.put(key, chunksOf(bytes), { sizeMax: bytes.byteLength });
 
+/** Long enough to be synced ahead twice. */
+const LONG_BYTES = 70 * MIB;
+
+async function putLong(blobs: DiskBlobs, key: string): Promise<void> {
+  const part = bytesOfSize(MIB);
+  const body = async function* () {
+    for (let at = 0; at < LONG_BYTES; at += part.byteLength) yield part;
+  };
+  await blobs.put(key, body(), { sizeMax: LONG_BYTES });
+}
+
+const syncsOf = (calls: readonly Call[]): Call[] => calls.filter(({ name }) => name === "datasync");
+
 async function signedPut(blobs: DiskBlobs, key: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const { url } = await blobs.signPut(key, {
     expiresAt: Date.now() + 60_000,
@@ -241,6 +254,21 @@ describe("the n-th call fails", () => {
     await close();
   });
 
+  test("a failed sync of a part that was synced ahead fails the whole, though the last sync succeeds", async () => {
+    const watched = watchedIo();
+    const { blobs, root, close } = await openDisk({ io: watched.io });
+    // The kernel tells of lost pages once: were this one overheard, nobody would ever know.
+    watched.failAt(1, "EIO", (call) => call === "datasync");
+    await expect(putLong(blobs, "blob")).rejects.toThrow("EIO");
+    expect(watched.failed()).toMatch("datasync");
+    expect(await filesBelow(root)).toEqual([]);
+    // Nor does it stand in the way of the next.
+    const start = watched.calls.length;
+    await putLong(blobs, "blob");
+    expect(syncsOf(watched.calls.slice(start)).length).toBeGreaterThan(1);
+    await close();
+  });
+
   test("a file system without hard links copies the bytes instead", async () => {
     for (const code of ["EPERM", "ENOTSUP", "EMLINK"]) {
       const watched = watchedIo();
@@ -304,6 +332,29 @@ describe("durability is a matter of order", () => {
     const [sidecar] = find(large, /^createSyncedFile </).paths;
     expect(outOfOrder(large, [new RegExp(`^writev ${sidecar}$`), /^rename <\w+> large\.crc$/])).toEqual([]);
     expect(find(large, /^datasync </).ended).toBeLessThan(find(large, /^rename/).begun);
+    await close();
+  });
+
+  test("a long body is synced while it comes, one body at a time, and once more when it is all there", async () => {
+    const watched = watchedIo();
+    const { blobs, close } = await openDisk({ io: watched.io });
+    const calls = await trace(watched, () => Promise.all([putLong(blobs, "one"), putLong(blobs, "two")]));
+    const writes = calls.filter(({ name }) => name === "writev");
+    const bodies = [find(calls, /^rename <\w+> one$/), find(calls, /^rename <\w+> two$/)].map(
+      ({ paths }) => paths[0],
+    );
+    const ahead = bodies.flatMap((path) => {
+      const syncs = syncsOf(calls).filter(({ paths }) => paths[0] === path);
+      const lastWrite = writes.findLast(({ paths }) => paths[0] === path)!;
+      expect(syncs.at(-1)!.begun).toBeGreaterThan(lastWrite.ended);
+      expect(syncs.at(-1)!.ended).toBeLessThan(find(calls, new RegExp(`^rename ${path} `)).begun);
+      return syncs.slice(0, -1);
+    });
+    expect(ahead.length).toBeGreaterThan(0);
+    for (const sync of ahead) {
+      expect(ahead.filter(({ begun }) => sync.begun < begun && begun < sync.ended)).toEqual([]);
+    }
+    expect(writes.some(({ begun }) => begun > ahead[0]!.begun)).toBe(true);
     await close();
   });
 

@@ -18,6 +18,12 @@ const GROUP_BYTES_MAX = 2 * 1024 * 1024;
 /** … and with many uploads at once so few that all of them together hold about this much twice, within reason. */
 const GROUPS_BYTES = 4 * 1024 * 1024;
 const GROUP_BYTES_MIN = 128 * 1024;
+/**
+ * Bytes after which what has been written is sent on to the disk while more comes. Left to itself the kernel keeps a
+ * body of some GiB in memory until the sync at its end, which then takes as long again as the body took to come, and
+ * other syncs stand behind it. Each costs the file system a commit of its own, so not too few.
+ */
+const SYNC_AHEAD_BYTES = 32 * 1024 * 1024;
 /** Chunks per write: a body that comes byte by byte must not pile up a million small buffers. */
 const GROUP_CHUNKS = 256;
 /** Files are the server's own; whoever may read them beside it is the operator's choice (umask). */
@@ -134,6 +140,8 @@ async function createFile<T>(
 
 /** Uploads under way in this process. */
 let writers = 0;
+/** Whether one of them is being synced ahead: a second one would take another thread of the pool, and gain nothing. */
+let isSyncingAhead = false;
 
 async function writeWhole(file: DiskFile, chunks: readonly Uint8Array[], at: number): Promise<void> {
   const length = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -142,7 +150,7 @@ async function writeWhole(file: DiskFile, chunks: readonly Uint8Array[], at: num
   if (bytesWritten !== length) throw new Error(`the disk took ${bytesWritten} of ${length} bytes`);
 }
 
-/** Gathers chunks into writes of up to 2 MiB, with one in flight. */
+/** Gathers chunks into writes of up to 2 MiB, with one in flight, and syncs long bodies while they come. */
 function createGroupWriter(file: DiskFile): {
   /** A promise where the writing has to be waited for. */
   push(chunk: Uint8Array): Promise<void> | undefined;
@@ -153,14 +161,27 @@ function createGroupWriter(file: DiskFile): {
   let bytes = 0;
   let position = 0;
   let inFlight: Promise<void> = Promise.resolve();
+  let syncedTo = 0;
+  let syncing: Promise<void> = Promise.resolve();
 
   const start = async (): Promise<void> => {
     await inFlight;
+    const isSyncDue = position - syncedTo >= SYNC_AHEAD_BYTES;
+    // Where nobody is syncing, this body's last sync has ended: the kernel tells of a failure once, and the next sync
+    // would not know of it.
+    if (isSyncDue && !isSyncingAhead) await syncing;
+    if (isSyncDue && !isSyncingAhead) syncAhead();
     inFlight = writeWhole(file, group, position);
     inFlight.catch(() => {}); // reported by whoever awaits it next
     position += bytes;
     group = [];
     bytes = 0;
+  };
+  const syncAhead = (): void => {
+    isSyncingAhead = true;
+    syncedTo = position;
+    syncing = file.datasync().finally(() => (isSyncingAhead = false));
+    syncing.catch(() => {}); // the same
   };
   return {
     push(chunk) {
@@ -171,11 +192,11 @@ function createGroupWriter(file: DiskFile): {
     },
     async flush() {
       if (bytes > 0) await start();
-      await inFlight;
+      await Promise.all([inFlight, syncing]);
     },
-    /** Waits for the write in flight, however it ends: its buffers and the descriptor are in use until then. */
+    /** Waits for what is in flight, however it ends: its buffers and the descriptor are in use until then. */
     async settle() {
-      await inFlight.catch(() => {});
+      await Promise.allSettled([inFlight, syncing]);
     },
   };
 }
