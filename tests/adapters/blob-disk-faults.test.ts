@@ -112,7 +112,7 @@ function watchedIo(): WatchedIo {
 const put = (blobs: DiskBlobs, key: string, bytes: Uint8Array) =>
   blobs.put(key, chunksOf(bytes), { sizeMax: bytes.byteLength });
 
-/** Long enough to be synced ahead twice. */
+/** Long enough to be synced ahead more than once. */
 const LONG_BYTES = 70 * MIB;
 
 async function putLong(blobs: DiskBlobs, key: string): Promise<void> {

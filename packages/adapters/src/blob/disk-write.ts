@@ -23,7 +23,7 @@ const GROUP_BYTES_MIN = 128 * 1024;
  * body of some GiB in memory until the sync at its end, which then takes as long again as the body took to come, and
  * other syncs stand behind it. Each costs the file system a commit of its own, so not too few.
  */
-const SYNC_AHEAD_BYTES = 32 * 1024 * 1024;
+const SYNC_AHEAD_BYTES = 16 * 1024 * 1024;
 /** Chunks per write: a body that comes byte by byte must not pile up a million small buffers. */
 const GROUP_CHUNKS = 256;
 /** Files are the server's own; whoever may read them beside it is the operator's choice (umask). */
