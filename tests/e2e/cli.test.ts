@@ -282,6 +282,10 @@ describe("what cannot be done is said in one line", () => {
       '--db: there is no driver for "mysql" (choose from: sqlite[:FILE]',
     ],
     [["--db", "docyard.db"], '--db: there is no driver for "docyard.db" (choose from: sqlite[:FILE]'],
+    [
+      ["--db", "postgres://u:secret@host/db?connections=none"],
+      "--db: connections= is a whole number from 1 to 1000",
+    ],
     [["--blob", "gs://bucket"], '--blob: there is no driver for "gs" (choose from: a folder'],
     [["--queue", "sqs://x"], '--queue: there is no driver for "sqs" (choose from: memory'],
     [["dock", "list", "--db", "memory"], "--db memory lives inside one server process"],

@@ -10,7 +10,7 @@ import type { Config } from "./config.ts";
 import { probeFolder, probeSqlite } from "./doctor-files.ts";
 import { probePublicUrl } from "./doctor-url.ts";
 import { EXIT_FAILURE, reasonOf } from "./failure.ts";
-import { blobScheme, s3Options, schemeOf, sqliteFile } from "./wire.ts";
+import { blobScheme, postgresOptions, s3Options, schemeOf, sqliteFile } from "./wire.ts";
 
 type Part = "store" | "blobs" | "queue" | "public url";
 
@@ -52,7 +52,7 @@ async function probeStore({ db, queue }: Config): Promise<Finding[]> {
   switch (schemeOf(db)) {
     case "postgres": {
       const { probePostgres } = await import("@docyard/adapters/store/postgres-probe");
-      const findings = await probePostgres(db);
+      const findings = await probePostgres(postgresOptions(db));
       return schemeOf(queue) === "memory" ? [...findings, ALONE] : findings;
     }
     case "sqlite":

@@ -9,6 +9,7 @@ import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { S3BlobsOptions } from "@docyard/adapters/blob/s3";
+import type { PostgresStoreOptions } from "@docyard/adapters/store/postgres";
 import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
 import type {
   BlobStore,
@@ -46,6 +47,9 @@ interface Driver<Context, Port> {
 
 type Drivers<Context, Port> = Readonly<Record<string, Driver<Context, Port>>>;
 
+/** More of one process than any server has use for: a slip of the finger. */
+const CONNECTIONS_MAX = 1_000;
+
 interface StoreDriver extends Driver<undefined, Store> {
   /** Brings the tables up to date without opening the store; absent where there are no tables. */
   readonly migrate?: (target: string) => Promise<Migrated>;
@@ -66,9 +70,11 @@ const STORES: Readonly<Record<string, StoreDriver>> = {
       (await import("@docyard/adapters/store/sqlite")).migrate(sqliteOptions(target)),
   },
   postgres: {
-    form: "postgres://…",
-    open: async (url) => (await import("@docyard/adapters/store/postgres")).postgresStore({ url }),
-    migrate: async (url) => (await import("@docyard/adapters/store/postgres")).migrate({ url }),
+    form: "postgres://…[?connections=10&prepare=true]",
+    open: async (target) =>
+      (await import("@docyard/adapters/store/postgres")).postgresStore(postgresOptions(target)),
+    migrate: async (target) =>
+      (await import("@docyard/adapters/store/postgres")).migrate(postgresOptions(target)),
   },
   memory: {
     form: "memory",
@@ -427,6 +433,28 @@ export function sqliteFile(target: string): string {
   const file = target.slice("sqlite:".length).replace(/^\/\/(?=\/)/, "");
   if (file.startsWith("//")) throw new UsageError(`--db ${target}: write sqlite:FILE or sqlite:/FILE`);
   return file === "" ? "./docyard.db" : file;
+}
+
+/** The two parts of the query that are ours; all else is the client library's (`sslmode`, `host`, …). */
+export function postgresOptions(target: string): PostgresStoreOptions {
+  const url = URL.parse(target);
+  // What is no URL, the library says in its own words.
+  if (url === null) return { url: target };
+  const [connections, prepare] = ["connections", "prepare"].map((name) => {
+    const value = url.searchParams.get(name);
+    if (value !== null) url.searchParams.delete(name);
+    return value;
+  }) as [string | null, string | null];
+  const connectionsMax = Number(connections ?? 1);
+  if (!(Number.isInteger(connectionsMax) && connectionsMax >= 1 && connectionsMax <= CONNECTIONS_MAX)) {
+    throw new UsageError(`--db: connections= is a whole number from 1 to ${CONNECTIONS_MAX}`);
+  }
+  if (!["true", "false", null].includes(prepare)) throw new UsageError("--db: prepare= is true or false");
+  return {
+    url: connections === null && prepare === null ? target : url.href,
+    ...(connections === null ? {} : { connectionsMax }),
+    ...(prepare === null ? {} : { prepare: prepare === "true" }),
+  };
 }
 
 /** Credentials come from where AWS's own tools take them, never from the command line, where every user can read them. */

@@ -35,7 +35,7 @@ export interface PostgresStoreOptions {
   readonly onConnectionError?: (error: Error) => void;
 }
 
-const CONNECTIONS_MAX = 10;
+export const CONNECTIONS_MAX = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
 /** How long a call waits beyond the server's own limit before it takes the server for hung, in milliseconds. */

@@ -7,14 +7,14 @@ import { Client } from "pg";
 import type { Finding } from "../probe.ts";
 import { clockFinding, failing, ok, warning } from "../probe.ts";
 import { SCHEMA_VERSION } from "./migrations.ts";
+import type { PostgresStoreOptions } from "./postgres-connection.ts";
+import { CONNECTIONS_MAX } from "./postgres-connection.ts";
 import { reasonOf } from "./postgres.ts";
 
 /** How long connecting and each question may take, in milliseconds. */
 const TIMEOUT_MS = 5_000;
 /** The oldest major version that the tests have seen, as `server_version_num` counts. */
 const VERSION_MIN = 150_000;
-/** Connections that one server process takes at most, as `postgres.ts` has it. */
-const CONNECTIONS_PER_PROCESS = 10;
 /** A round trip that takes longer makes every request slow, in milliseconds. */
 const ROUND_TRIP_MAX_MS = 20;
 
@@ -45,7 +45,10 @@ const FACTS = `select
   to_regclass('migration')::text as migrations`;
 
 /** Never rejects: what cannot be reached is a finding, too. The URL, which holds a password, is in none of them. */
-export async function probePostgres(url: string): Promise<Finding[]> {
+export async function probePostgres({
+  url,
+  connectionsMax = CONNECTIONS_MAX,
+}: Pick<PostgresStoreOptions, "url" | "connectionsMax">): Promise<Finding[]> {
   let client: Client | null = null;
   try {
     client = new Client({
@@ -57,7 +60,7 @@ export async function probePostgres(url: string): Promise<Finding[]> {
     // Without a listener a server that goes away would end this process.
     client.on("error", () => {});
     await client.connect();
-    return await look(client);
+    return await look(client, connectionsMax);
   } catch (error) {
     const [detail, fix] = reasonOf(error).split(": ", 2) as [string, string?];
     return [failing("connect", detail, fix ?? "check the server and its URL")];
@@ -66,7 +69,7 @@ export async function probePostgres(url: string): Promise<Finding[]> {
   }
 }
 
-async function look(client: Client): Promise<Finding[]> {
+async function look(client: Client, connectionsMax: number): Promise<Finding[]> {
   const startedAt = performance.now();
   await client.query("select 1");
   const roundTripMs = Math.ceil(performance.now() - startedAt);
@@ -106,7 +109,7 @@ async function look(client: Client): Promise<Finding[]> {
     facts.fsync === "on"
       ? ok("durability", "fsync is on")
       : failing("durability", "fsync is off", "a power cut would lose what was acknowledged: set fsync = on"),
-    connections(facts),
+    connections(facts, connectionsMax),
     clockFinding(facts.clock, asked, answered),
   ];
 }
@@ -138,13 +141,16 @@ async function schema(client: Client, table: string | null): Promise<Finding> {
   return ok("schema", `${number}, up to date`);
 }
 
-function connections({ connections_max: max, connections_used: used }: Facts): Finding {
+function connections(
+  { connections_max: max, connections_used: used }: Facts,
+  connectionsMax: number,
+): Finding {
   const detail = `${used} of ${max} in use`;
-  return max - used >= CONNECTIONS_PER_PROCESS
+  return max - used >= connectionsMax
     ? ok("connections", detail)
     : warning(
         "connections",
         detail,
-        `each server process takes up to ${CONNECTIONS_PER_PROCESS}: raise max_connections or use a pooler`,
+        `each server process takes up to ${connectionsMax}: raise max_connections or use a pooler`,
       );
 }
