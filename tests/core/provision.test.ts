@@ -1,9 +1,7 @@
 /**
  * Provisioning and identity: records and their secrets, servers that start at once, ids that only ever grow.
- * What the records allow is in access.test.ts.
+ * What the records allow is in access.test.ts; the server's own keys are in server-keys.test.ts.
  */
-import type { webcrypto } from "node:crypto";
-
 import { memoryStore } from "@docyard/adapters/store/memory";
 import type { AccountKind, AccountStore, IdSource, Provisioning } from "@docyard/core";
 import {
@@ -90,56 +88,6 @@ describe("the first run", () => {
     const before = await everything(accounts);
     expect(await provisioning.firstRun()).toBeNull();
     expect(await everything(accounts)).toBe(before);
-  });
-});
-
-describe("server keys", () => {
-  test("servers that start at once agree on one key of each purpose", async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
-        const { accounts } = memoryStore();
-        const slow: AccountStore = {
-          ...accounts,
-          insert: scheduler.scheduleFunction((records) => accounts.insert(records)),
-          async list(kind, organizationId) {
-            await scheduler.schedule(Promise.resolve(), `list ${kind}`);
-            return accounts.list(kind, organizationId);
-          },
-        };
-        const servers = Array.from({ length: 3 }, () => createProvisioning(slow, { now: () => NOON }));
-        const keys = await scheduler.waitFor(
-          Promise.all(servers.flatMap((one) => [one.serverKeys("url"), one.serverKeys("token")])),
-        );
-        for (const purpose of ["url", "token"] as const) {
-          const found = keys.filter(([key]) => key.purpose === purpose);
-          expect(found).toHaveLength(3);
-          expect(new Set(found.map(([key]) => key.secret)).size).toBe(1);
-        }
-        expect(await accounts.list("serverKey")).toHaveLength(2);
-      }),
-      { numRuns: 30 },
-    );
-  });
-
-  test("are 32 random bytes for URLs and an Ed25519 key for tokens", async () => {
-    const { provisioning } = setUp();
-    const [url] = await provisioning.serverKeys("url");
-    expect(url.secret).toMatch(/^[A-Za-z0-9_-]{43}$/);
-    const [token] = await provisioning.serverKeys("token");
-    const jwk = JSON.parse(token.secret) as webcrypto.JsonWebKey;
-    expect(jwk).toMatchObject({ kty: "OKP", crv: "Ed25519" });
-    const key = await crypto.subtle.importKey("jwk", jwk, "Ed25519", false, ["sign"]);
-    expect((await crypto.subtle.sign("Ed25519", key, new Uint8Array(8))).byteLength).toBe(64);
-    const other = setUp().provisioning;
-    expect((await other.serverKeys("url"))[0].secret).not.toBe(url.secret);
-  });
-
-  test("the newest comes first, and all of them are returned", async () => {
-    const { accounts, provisioning } = setUp();
-    const [first] = await provisioning.serverKeys("url");
-    const newer = { ...first, id: "url-2", createdAt: NOON + 1 };
-    await accounts.insert([newer]);
-    expect(await provisioning.serverKeys("url")).toEqual([newer, first]);
   });
 });
 

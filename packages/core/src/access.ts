@@ -75,7 +75,10 @@ export interface ApiKey {
   readonly createdAt: number;
 }
 
-/** A key of the server itself, shared by all replicas. The newest of a purpose signs, every one verifies. */
+/**
+ * A key of the server itself, shared by all replicas. Of those that are not revoked, the newest of a purpose signs and
+ * every one verifies.
+ */
 export interface ServerKey {
   readonly kind: "serverKey";
   /** The key's name inside what it signs (`kid`). */
@@ -84,6 +87,8 @@ export interface ServerKey {
   readonly purpose: "token" | "url";
   readonly secret: string;
   readonly createdAt: number;
+  /** From when on it neither signs nor verifies; absent: it is in force. */
+  readonly revokedAt?: number;
 }
 
 export type AccountRecord = Organization | Dock | MachineClient | ApiKey | ServerKey;

@@ -56,3 +56,7 @@ export type { RetentionOptions, RetentionReport } from "./retention.ts";
 export type { SweepOptions, SweepReport } from "./upkeep.ts";
 export * from "./docyard.ts";
 export * from "./provision.ts";
+export type { RotateOptions, Rotated } from "./server-keys.ts";
+export { activeKeys, urlSecretOf } from "./server-keys.ts";
+export type { Newest, SigningKeys, SigningKeysOptions } from "./signing-keys.ts";
+export { createSigningKeys, SIGNING_KEYS_AGE_MAX_MS, SIGNING_KEYS_STALE_MAX_MS } from "./signing-keys.ts";

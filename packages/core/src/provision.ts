@@ -13,6 +13,8 @@ import { createIdSource, newSecret } from "./id.ts";
 import type { AccountStore } from "./ports.ts";
 import type { Quota, RetentionRule } from "./quota.ts";
 import type { Sealer } from "./secrets.ts";
+import type { RotateOptions, Rotated } from "./server-keys.ts";
+import { readServerKeys, rotateServerKeys } from "./server-keys.ts";
 
 /** The dock, and the organisation it belongs to, that the first start makes. */
 export const FIRST_DOCK_ID = "dock_default";
@@ -97,8 +99,16 @@ export interface Provisioning {
    * Null on a store that is in use, and for all but one of several servers that start at once.
    */
   firstRun(): Promise<FirstRun | null>;
-  /** All keys of a purpose, newest first; makes the first one where there is none, one for all replicas. */
+  /**
+   * The keys of a purpose that are in force, newest first: the first signs, every one verifies. Makes one where there is
+   * none, one for all replicas.
+   */
   serverKeys(purpose: ServerKey["purpose"]): Promise<readonly [ServerKey, ...ServerKey[]]>;
+  /**
+   * Adds a key for each purpose, which signs from now on, and revokes the older ones if it is told to. Running servers
+   * follow within `SIGNING_KEYS_AGE_MAX_MS`. May be called by several at once: each adds keys of its own.
+   */
+  rotateServerKeys(options?: RotateOptions): Promise<Rotated>;
 }
 
 export interface ProvisioningOptions {
@@ -327,37 +337,9 @@ export function createProvisioning(accounts: AccountStore, options: Provisioning
       return { organization, dock, ...client, ...key };
     },
 
-    async serverKeys(purpose) {
-      const stored = async (): Promise<ServerKey[]> =>
-        (await accounts.list("serverKey")).filter((key) => key.purpose === purpose).toReversed();
-      let keys = await stored();
-      if (keys.length === 0) {
-        try {
-          await accounts.insert([await newServerKey(purpose, now())]);
-        } catch (error) {
-          if (!isDocyardError(error, "already_exists")) throw error;
-        }
-        keys = await stored();
-      }
-      const [first, ...rest] = keys;
-      if (first === undefined) throw new Error(`the store lost its ${purpose} key`);
-      return [first, ...rest];
-    },
+    serverKeys: (purpose) => readServerKeys(accounts, purpose, now),
+    rotateServerKeys: (options = {}) => rotateServerKeys(accounts, now, options),
   };
-}
-
-/** The first key of a purpose has a fixed id, so that replicas which start at once agree on one. */
-async function newServerKey(purpose: ServerKey["purpose"], createdAt: number): Promise<ServerKey> {
-  const secret =
-    purpose === "token" ? await newSigningJwk() : base64url(crypto.getRandomValues(new Uint8Array(32)));
-  return { kind: "serverKey", id: `${purpose}-1`, purpose, secret, createdAt };
-}
-
-/** An Ed25519 private key as JWK text (RFC 8037). */
-async function newSigningJwk(): Promise<string> {
-  const pair = await crypto.subtle.generateKey("Ed25519", true, ["sign", "verify"]);
-  if (!("privateKey" in pair)) throw new Error("Ed25519 did not make a key pair");
-  return JSON.stringify(await crypto.subtle.exportKey("jwk", pair.privateKey));
 }
 
 function s3CredentialsFault({ accessKeyId, secretAccessKey, endpoint }: S3Credentials): string | null {
@@ -368,13 +350,6 @@ function s3CredentialsFault({ accessKeyId, secretAccessKey, endpoint }: S3Creden
     return "The S3 endpoint must be an http or https URL without credentials, query or fragment";
   }
   return null;
-}
-
-function base64url(bytes: Uint8Array): string {
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll("+", "-")
-    .replaceAll("/", "_")
-    .replaceAll("=", "");
 }
 
 function checkName(name: string): string {
