@@ -1,6 +1,7 @@
 /** Access tokens: what is accepted, and above all what is not. Forgeries are made with jose, as an attacker would. */
 
-import type { ServerKey } from "@docyard/core";
+import type { RotateOptions, ServerKey } from "@docyard/core";
+import { SIGNING_KEYS_AGE_MAX_MS, SIGNING_KEYS_STALE_MAX_MS } from "@docyard/core";
 import * as fc from "fast-check";
 import type { JWK, JWTPayload } from "jose";
 import { createLocalJWKSet, exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from "jose";
@@ -64,19 +65,22 @@ function base64url(value: object | string): string {
   return Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
 }
 
-/** Adds a key as an operator's rotation would. */
-async function rotate(id = "token-2"): Promise<void> {
-  const { privateKey } = await generateKeyPair("EdDSA", { extractable: true });
+/** As an operator does, a moment later. */
+async function rotate(options: RotateOptions = {}): Promise<void> {
   harness.clock.advance(1);
-  await harness.store.accounts.insert([
-    {
-      kind: "serverKey",
-      id,
-      purpose: "token",
-      secret: JSON.stringify(await exportJWK(privateKey)),
-      createdAt: harness.clock.now(),
-    },
-  ]);
+  await harness.provisioning.rotateServerKeys(options);
+}
+
+/** The key that a token names. */
+function kidOf(token: string): unknown {
+  const [head = ""] = token.slice(PREFIX.length).split(".");
+  return (JSON.parse(Buffer.from(head, "base64url").toString()) as { readonly kid?: unknown }).kid;
+}
+
+/** The keys that are published. */
+async function published(): Promise<unknown[]> {
+  const { body } = await answer<{ keys: JWK[] }>(harness.fetch("/.well-known/jwks.json"));
+  return body.keys.map(({ kid }) => kid);
 }
 
 describe("an issued token", () => {
@@ -280,27 +284,57 @@ describe("what a client may today is asked each time", () => {
 });
 
 describe("rotation", () => {
-  test("a new key of another replica is found by its kid; old tokens go on", async () => {
+  test("old tokens go on, new ones are signed with the new key within half a minute, and both keys are published", async () => {
     const old = await requestToken(harness, world.client);
-    expect(await statusWith(old)).toBe(200);
     await rotate();
-    const fresh = await forge();
-    expect(
-      JSON.parse(Buffer.from(fresh.slice(PREFIX.length).split(".")[0] ?? "", "base64url").toString()),
-    ).toHaveProperty("kid", "token-2");
-    expect(await statusWith(fresh)).toBe(200);
+    harness.clock.advance(SIGNING_KEYS_AGE_MAX_MS);
+    const fresh = await requestToken(harness, world.client);
+    expect([kidOf(old), kidOf(fresh)]).toEqual(["token-1", "token-2"]);
     expect(await statusWith(old)).toBe(200);
+    expect(await statusWith(fresh)).toBe(200);
+    expect(await published()).toEqual(["token-2", "token-1"]);
   });
 
-  test("the newest key signs, within five minutes", async () => {
+  test("a replica that has not read the new key accepts what another signed with it", async () => {
+    expect(await statusWith(world.r.token)).toBe(200);
     await rotate();
-    harness.clock.advance(5 * 60 * SECOND_MS);
+    const replica = await openHarness({ store: harness.store, clock: harness.clock });
+    const fresh = await requestToken(replica, world.client);
+    expect(kidOf(fresh)).toBe("token-2");
+    const answers = await Promise.all([statusWith(fresh), statusWith(fresh), statusWith(world.r.token)]);
+    expect(answers).toEqual([200, 200, 200]);
+  });
+
+  test("a revoked key ends its tokens within half a minute, remembered ones too, and is not published", async () => {
+    const [remembered, unseen] = [await requestToken(harness, world.client), await forge()];
+    expect(await statusWith(remembered)).toBe(200);
+    await rotate({ revoke: true });
+    expect(await statusWith(remembered)).toBe(200);
+    harness.clock.advance(SIGNING_KEYS_AGE_MAX_MS);
+    expect(await statusWith(remembered)).toBe(401);
+    expect(await statusWith(unseen)).toBe(401);
+    expect(await statusWith(remembered)).toBe(401);
+    expect(await statusWith(await requestToken(harness, world.client))).toBe(200);
+    expect(await published()).toEqual(["token-2"]);
+  });
+
+  test("a server that was idle signs with a key that is in force", async () => {
+    await rotate({ revoke: true });
+    harness.clock.advance(HOUR_MS);
     const token = await requestToken(harness, world.client);
-    expect(Buffer.from(token.slice(PREFIX.length).split(".")[0] ?? "", "base64url").toString()).toContain(
-      "token-2",
-    );
-    const { body } = await answer<{ keys: JWK[] }>(harness.fetch("/.well-known/jwks.json"));
-    expect(body.keys.map(({ kid }) => kid)).toEqual(["token-2", "token-1"]);
+    expect(kidOf(token)).toBe("token-2");
+    expect(await statusWith(token)).toBe(200);
+  });
+
+  test("a remembered token causes one read of the keys in half a minute", async () => {
+    const token = await requestToken(harness, world.client);
+    await statusWith(token);
+    const read = vi.spyOn(harness.provisioning, "serverKeys");
+    for (let i = 0; i < 90; i++) {
+      harness.clock.advance(SECOND_MS);
+      expect(await statusWith(token)).toBe(200);
+    }
+    expect(read).toHaveBeenCalledTimes(3);
   });
 
   test("invented kids cause one read of the keys a second, not one each", async () => {
@@ -320,6 +354,17 @@ describe("rotation", () => {
     vi.spyOn(harness.store.accounts, "list").mockRejectedValueOnce(new Error("down"));
     expect(await statusWith(token)).toBe(500);
     harness.clock.advance(SECOND_MS);
+    expect(await statusWith(token)).toBe(200);
+  });
+
+  test("known keys go on for five minutes while reading them fails", async () => {
+    const token = await requestToken(harness, world.client);
+    const list = vi.spyOn(harness.store.accounts, "list").mockRejectedValue(new Error("down"));
+    harness.clock.advance(SIGNING_KEYS_STALE_MAX_MS - 1);
+    expect(await statusWith(token)).toBe(200);
+    harness.clock.advance(1);
+    expect(await statusWith(token)).toBe(500);
+    list.mockRestore();
     expect(await statusWith(token)).toBe(200);
   });
 });

@@ -4,7 +4,7 @@
  */
 
 import type { Principal, Provisioning, ServerKey } from "@docyard/core";
-import { DocyardError } from "@docyard/core";
+import { createSigningKeys, DocyardError } from "@docyard/core";
 import type { CryptoKey, JWK, JWTPayload } from "jose";
 import { decodeProtectedHeader, errors, importJWK, jwtVerify, SignJWT } from "jose";
 
@@ -20,10 +20,6 @@ const TYPE = "at+jwt";
 const TOKEN_LENGTH_MAX = 4_096;
 /** Verified tokens remembered: a signature check costs more than everything else in a request. */
 const VERIFIED_MAX = 10_000;
-/** Age from which keys are read again before signing, so that a new key is taken up: 5 min. */
-const KEYS_AGE_MAX_MS = 300_000;
-/** Unknown key ids cause at most one read in so long: anyone can invent them. */
-const KEYS_MISS_MIN_MS = 1_000;
 
 /** What a verified token says. */
 export interface TokenClaims {
@@ -42,7 +38,7 @@ export interface Tokens {
   issue(principal: Principal): Promise<IssuedToken>;
   /** @throws DocyardError `unauthenticated` for anything that is not a valid token of this server, now. */
   verify(token: string): Promise<TokenClaims>;
-  /** The public halves of all keys, for `/.well-known/jwks.json`. */
+  /** The public halves of all keys in force, for `/.well-known/jwks.json`. */
   jwks(): Promise<{ readonly keys: readonly JWK[] }>;
 }
 
@@ -63,7 +59,10 @@ interface Verified extends TokenClaims {
 }
 
 export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.now }: TokensOptions): Tokens {
-  const ring = createKeyRing(keys, now);
+  const signing = createSigningKeys({
+    read: async () => Promise.all((await keys.serverKeys("token")).map(importKey)),
+    now,
+  });
   /** By the whole token, oldest first. */
   const verified = new Map<string, Verified>();
 
@@ -75,10 +74,15 @@ export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.no
     verified.set(token, entry);
   };
 
+  const keyOf = async (id: string): Promise<SigningKey | undefined> => {
+    const isIt = (key: SigningKey): boolean => key.id === id;
+    return (await signing.current()).find(isIt) ?? (await signing.again()).find(isIt);
+  };
+
   const check = async (token: string): Promise<Verified> => {
     const jwt = token.slice(TOKEN_PREFIX.length);
     const keyId = keyIdOf(jwt);
-    const key = keyId === null ? undefined : await ring.find(keyId);
+    const key = keyId === null ? undefined : await keyOf(keyId);
     if (keyId === null || key === undefined) throw invalidToken();
     let payload: JWTPayload;
     try {
@@ -107,7 +111,7 @@ export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.no
 
   return {
     async issue(principal) {
-      const key = await ring.newest();
+      const [key] = await signing.current();
       const issuedAt = Math.floor(now() / 1_000);
       const expiresIn = Math.floor(ttlMs / 1_000);
       const jwt = await new SignJWT({ scope: principal.scopes.join(" ") })
@@ -126,7 +130,8 @@ export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.no
       if (!token.startsWith(TOKEN_PREFIX) || token.length > TOKEN_LENGTH_MAX) throw invalidToken();
       const known = verified.get(token);
       if (known !== undefined) {
-        if (known.expiresAt > now() && known.issuer === issuer() && ring.has(known.keyId)) return known;
+        const isActive = (await signing.current()).some(({ id }) => id === known.keyId);
+        if (isActive && known.expiresAt > now() && known.issuer === issuer()) return known;
         verified.delete(token);
       }
       const entry = await check(token);
@@ -135,7 +140,7 @@ export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.no
     },
 
     async jwks() {
-      return { keys: (await ring.all()).map(({ publicJwk }) => publicJwk) };
+      return { keys: (await signing.current()).map(({ publicJwk }) => publicJwk) };
     },
   };
 }
@@ -163,66 +168,6 @@ interface SigningKey {
   readonly privateKey: CryptoKey;
   readonly publicKey: CryptoKey;
   readonly publicJwk: JWK;
-}
-
-interface KeyRing {
-  /** Of the keys as they were last read. */
-  has(id: string): boolean;
-  /** Looks again in the store when the id is unknown, but not at every invented id. */
-  find(id: string): Promise<SigningKey | undefined>;
-  newest(): Promise<SigningKey>;
-  all(): Promise<readonly SigningKey[]>;
-}
-
-/** The server's token keys, read from the store when first needed, when stale, and when another replica has a new one. */
-function createKeyRing(source: Pick<Provisioning, "serverKeys">, now: () => number): KeyRing {
-  let keys: ReadonlyMap<string, SigningKey> = new Map();
-  let readAt = Number.NEGATIVE_INFINITY;
-  let missedAt = Number.NEGATIVE_INFINITY;
-  let reading: Promise<void> | null = null;
-
-  const read = (): Promise<void> => {
-    reading ??= (async () => {
-      try {
-        const stored = await source.serverKeys("token");
-        const imported = await Promise.all(stored.map(importKey));
-        keys = new Map(imported.map((key) => [key.id, key]));
-        readAt = now();
-      } finally {
-        reading = null;
-      }
-    })();
-    return reading;
-  };
-
-  /** True also when the clock was set back: then nobody knows how old anything is. */
-  const olderThan = (at: number, ageMs: number): boolean => now() - at >= ageMs || now() < at;
-
-  const fresh = async (): Promise<void> => {
-    if (olderThan(readAt, KEYS_AGE_MAX_MS)) await read();
-  };
-
-  return {
-    has: (id) => keys.has(id),
-    async find(id) {
-      await fresh();
-      if (!keys.has(id) && olderThan(missedAt, KEYS_MISS_MIN_MS)) {
-        missedAt = now();
-        await read();
-      }
-      return keys.get(id);
-    },
-    async newest() {
-      await fresh();
-      const [first] = keys.values();
-      if (first === undefined) throw new Error("there is no token key");
-      return first;
-    },
-    async all() {
-      await fresh();
-      return [...keys.values()];
-    },
-  };
 }
 
 async function importKey({ id, secret }: ServerKey): Promise<SigningKey> {
