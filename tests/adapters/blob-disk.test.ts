@@ -126,14 +126,18 @@ describe("room", () => {
     });
     const { promise: held, resolve: letGo } = Promise.withResolvers<void>();
     const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
-    const body = new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        begin();
-        await held;
-        controller.enqueue(new Uint8Array(3_000));
-        controller.close();
+    const body = new ReadableStream<Uint8Array>(
+      {
+        async pull(controller) {
+          begin();
+          await held;
+          controller.enqueue(new Uint8Array(3_000));
+          controller.close();
+        },
       },
-    });
+      // Pulled by the store's reading, and not before.
+      { highWaterMark: 0 },
+    );
     const request = new Request(url, {
       method: "PUT",
       body,

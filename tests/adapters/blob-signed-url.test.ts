@@ -1,4 +1,7 @@
-/** Signed blob URLs: only the exact one that was signed is redeemed, until its expiry and not a millisecond longer. */
+/**
+ * Signed blob URLs of one key: only the exact one that was signed is redeemed, until its expiry and not a millisecond
+ * longer. Several keys, and what a refusal says, are in blob-urls.test.ts.
+ */
 
 import { createUrlSigner } from "../../packages/adapters/src/blob/signed-url.ts";
 import type { SignGetOptions } from "@docyard/core";
@@ -26,11 +29,10 @@ const get: SignGetOptions = {
 const GET_URL = signer.signGet(KEY, get).url;
 const PUT_URL = signer.signPut(KEY, { expiresAt: EXPIRES, sizeMax: 5_000, artifactId: "art_01HZX" }).url;
 
-/** `redeemed`, or the code it was refused with. */
+/** `redeemed`, `not ours`, or the code it was refused with. */
 function outcome(method: string, target: string, now = NOW): string {
   try {
-    signerAt(now).redeem(method, target);
-    return "redeemed";
+    return signerAt(now).redeem(method, target) === null ? "not ours" : "redeemed";
   } catch (error) {
     return isDocyardError(error) ? error.code : `unexpected ${String(error)}`;
   }
@@ -126,7 +128,7 @@ describe("signed blob URLs", () => {
       grant: { method: "PUT", key: KEY, artifactId: "art_01HZX", principalId: null },
       sizeMax: 5_000,
     });
-    expect(signer.redeem("HEAD", GET_URL).grant.method).toBe("HEAD");
+    expect(signer.redeem("HEAD", GET_URL)?.grant.method).toBe("HEAD");
   });
 
   test("any filename, type and id survive the URL", () => {
@@ -148,9 +150,9 @@ describe("signed blob URLs", () => {
     );
   });
 
-  test(`each of ${tampered.length} changes is permission_denied`, () => {
+  test(`each of ${tampered.length} changes makes it another's`, () => {
     expect(tampered.length).toBeGreaterThan(100);
-    const accepted = tampered.filter(([, method, url]) => outcome(method, url) !== "permission_denied");
+    const accepted = tampered.filter(([, method, url]) => outcome(method, url) !== "not ours");
     expect(accepted.map(([name]) => name)).toEqual([]);
   });
 
@@ -160,7 +162,7 @@ describe("signed blob URLs", () => {
       fc.property(fc.nat(path.length - 1), fc.integer({ min: 0x21, max: 0x7e }), (at, code) => {
         const changed = path.slice(0, at) + String.fromCharCode(code) + path.slice(at + 1);
         const isSame = changed === path || sameMeaning(changed, path);
-        expect(outcome("GET", changed)).toBe(isSame ? "redeemed" : "permission_denied");
+        expect(outcome("GET", changed)).toBe(isSame ? "redeemed" : "not ours");
       }),
       { numRuns: 1_000 },
     );
@@ -196,7 +198,7 @@ describe("signed blob URLs", () => {
 
   test("a forged URL is not told whether it has expired", () => {
     const forged = withSignature(GET_URL, (hex) => flip(hex, 5));
-    expect(() => signerAt(EXPIRES + 1).redeem("GET", forged)).toThrow(/signature/);
+    expect(outcome("GET", forged, EXPIRES + 1)).toBe("not ours");
   });
 
   test("proxies may reorder parameters, re-encode them, or take the public path off", () => {
@@ -225,13 +227,13 @@ describe("signed blob URLs", () => {
       base = next;
       const { url } = late.signGet(KEY, get);
       expect(url.startsWith(start + KEY)).toBe(true);
-      expect(late.redeem("GET", url).grant.key).toBe(KEY);
+      expect(late.redeem("GET", url)?.grant.key).toBe(KEY);
     }
   });
 
-  test("another secret's URLs are refused, and a short secret at once", () => {
+  test("another secret's URLs are not ours, and a short secret at once", () => {
     const other = createUrlSigner({ baseUrl: BASE, secret: new Uint8Array(32).fill(8), now: () => NOW });
-    expect(outcome("GET", other.signGet(KEY, get).url)).toBe("permission_denied");
+    expect(outcome("GET", other.signGet(KEY, get).url)).toBe("not ours");
     const short = () => createUrlSigner({ baseUrl: BASE, secret: new Uint8Array(15), now: () => NOW });
     expect(short).toThrow(TypeError);
   });
@@ -239,12 +241,6 @@ describe("signed blob URLs", () => {
   test("an expiry that is no whole number is a programmer's mistake", () => {
     for (const expiresAt of [Number.NaN, Number.POSITIVE_INFINITY, 1.5]) {
       expect(() => signer.signGet(KEY, { ...get, expiresAt })).toThrow(TypeError);
-    }
-  });
-
-  test("no error message shows a signature", () => {
-    for (const [, method, url] of tampered) {
-      expect(messageOf(method, url, NOW)).not.toMatch(/[0-9a-f]{16}/i);
     }
   });
 });

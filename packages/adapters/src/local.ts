@@ -6,7 +6,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { BlobStore, Docyard, IngestPorts, Provisioning, SettingsInput, Store } from "@docyard/core";
-import { createDocyard, createProvisioning } from "@docyard/core";
+import { createDocyard, createProvisioning, urlSecretOf } from "@docyard/core";
 import type { DiskBlobsOptions } from "./blob/disk.ts";
 import { diskBlobs } from "./blob/disk.ts";
 import { memoryLimit } from "./limit/memory.ts";
@@ -52,11 +52,10 @@ export async function localDocyard(options: LocalDocyardOptions): Promise<LocalD
   const store = await sqliteStore({ file: join(folder, "docyard.db") });
   try {
     const provisioning = createProvisioning(store.accounts);
-    const [{ secret }] = await provisioning.serverKeys("url");
     const blobs = await diskBlobs({
       root: join(folder, "data"),
       baseUrl: publicUrl,
-      secret: Buffer.from(secret, "base64url"),
+      secret: async () => (await provisioning.serverKeys("url")).map(urlSecretOf),
       verifyReads,
     });
     const queue = memoryQueue();

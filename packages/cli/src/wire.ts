@@ -8,6 +8,7 @@ import { mkdir } from "node:fs/promises";
 import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import type { UrlSecret } from "@docyard/adapters/blob/kit";
 import type { S3BlobsOptions } from "@docyard/adapters/blob/s3";
 import type { PostgresStoreOptions } from "@docyard/adapters/store/postgres";
 import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
@@ -22,7 +23,7 @@ import type {
   SettingsInput,
   Store,
 } from "@docyard/core";
-import { createDocyard, createProvisioning, DEFAULT_SETTINGS } from "@docyard/core";
+import { createDocyard, createProvisioning, DEFAULT_SETTINGS, urlSecretOf } from "@docyard/core";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf, keyFileSealer } from "./keyring.ts";
@@ -35,7 +36,7 @@ interface BlobContext {
   readonly publicUrl: string;
   readonly verifyReads: Config["verifyReads"];
   /** For stores that sign their own URLs: shared by all replicas, kept in the store. */
-  readonly secret: () => Promise<Uint8Array>;
+  readonly secret: UrlSecret;
 }
 
 interface Driver<Context, Port> {
@@ -89,7 +90,7 @@ const BLOBS: Drivers<BlobContext, BlobStore> = {
       (await import("@docyard/adapters/blob/disk")).diskBlobs({
         root,
         baseUrl: publicUrl,
-        secret: await secret(),
+        secret,
         verifyReads,
       }),
   },
@@ -102,7 +103,7 @@ const BLOBS: Drivers<BlobContext, BlobStore> = {
     open: async (_, { publicUrl, secret }) =>
       (await import("@docyard/adapters/blob/memory")).memoryBlobs({
         baseUrl: publicUrl,
-        secret: await secret(),
+        secret,
       }),
   },
 };
@@ -201,8 +202,8 @@ export async function wire(config: Config, publicUrl: string, log: Pick<Logger, 
   try {
     const store = keep(await openStore(config));
     const provisioning = createProvisioning(store.accounts);
-    const secret = async (): Promise<Uint8Array> =>
-      Buffer.from((await provisioning.serverKeys("url"))[0].secret, "base64url");
+    const secret = async (): Promise<readonly Uint8Array[]> =>
+      (await provisioning.serverKeys("url")).map(urlSecretOf);
     const blobs = keep(await openBlobs(config, publicUrl, secret));
     const { queue, limit } = await open("--queue", QUEUES, schemeOf(config.queue), config.queue, {
       onError: (error) => log.warn({ reason: reasonOf(error) }, "the queue's server does not answer"),
@@ -223,7 +224,7 @@ export async function wire(config: Config, publicUrl: string, log: Pick<Logger, 
   }
 }
 
-function openBlobs(config: Config, publicUrl: string, secret: () => Promise<Uint8Array>): Promise<BlobStore> {
+function openBlobs(config: Config, publicUrl: string, secret: UrlSecret): Promise<BlobStore> {
   const { blob, verifyReads } = config;
   return open("--blob", BLOBS, blobScheme(blob), blob, { publicUrl, verifyReads, secret });
 }
@@ -275,7 +276,7 @@ export async function wireOperator(config: Config): Promise<OperatorParts> {
   try {
     const store = keep(await openStore(config));
     const publicUrl = config.publicUrl ?? defaultPublicUrl(config, config.port);
-    const blobs = keep(await openBlobs(config, publicUrl, async () => randomBytes(32)));
+    const blobs = keep(await openBlobs(config, publicUrl, randomBytes(32)));
     const { queue, limit } = await open("--queue", QUEUES, "memory", "memory", { onError: () => {} });
     keep(queue);
     keep(limit);

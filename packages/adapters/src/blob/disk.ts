@@ -21,15 +21,19 @@ import { createDiskServed } from "./disk-serve.ts";
 import { bytesOf, CorruptBlob, IDLE_TIMEOUT_MS } from "./serve.ts";
 import { createBlobService } from "./service.ts";
 import { CHUNK_BYTES, sameFile } from "./sidecar.ts";
-import { createUrlSigner } from "./signed-url.ts";
+import type { UrlSecret } from "./urls.ts";
+import { createUrls } from "./urls.ts";
 
 export interface DiskBlobsOptions {
   /** Directory of the blobs; made if missing. */
   readonly root: string;
   /** The public URL, path prefix included; a function where the port is known late. */
   readonly baseUrl: string | (() => string);
-  /** Signs the URLs; at least 16 bytes, the same in every replica and after a restart. */
-  readonly secret: Uint8Array;
+  /**
+   * Signs the URLs; at least 16 bytes, the same in every replica and after a restart. Or a function that reads all keys
+   * in force, newest first, where they are rotated.
+   */
+  readonly secret: UrlSecret;
   /**
    * What is checked before bytes go out (ruling 7): `full` each MiB and, for whole bodies, the SHA-256; `chunks` each
    * MiB; `off` only the length. Default `full`.
@@ -69,7 +73,7 @@ function remembered(ask: () => Promise<number>, now: () => number): () => Promis
 export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   const { verifyReads = "full", now = Date.now, idleTimeoutMs = IDLE_TIMEOUT_MS, io = nodeDiskIo } = options;
   const root = resolve(options.root);
-  const signer = createUrlSigner({ baseUrl: options.baseUrl, secret: options.secret, now });
+  const urls = createUrls({ baseUrl: options.baseUrl, secret: options.secret, now });
   const files = createBlobFiles(io, root);
   const free = remembered(() => files.free(), now);
   /** Bytes that uploads under way have announced. Part of them is on the disk by now, so this errs on the safe side. */
@@ -177,6 +181,7 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   await files.prepare(now()).catch((error: unknown) => {
     throw new Error(`cannot use ${root} for blobs: ${(error as Error).message}`, { cause: error });
   });
+  await urls.ready();
 
   return {
     put: (key, body, limits) => run(() => put(key, body, limits)),
@@ -193,14 +198,14 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
     // Pure computing, a thousand times for one page of a list: nothing for `close` to wait for.
     async signPut(key, grant) {
       closing.signal.throwIfAborted();
-      return signer.signPut(key, grant);
+      return urls.signPut(key, grant);
     },
     async signGet(key, grant) {
       closing.signal.throwIfAborted();
-      return signer.signGet(key, grant);
+      return urls.signGet(key, grant);
     },
     serve: createBlobService({
-      signer,
+      urls,
       blobs: {
         receive: (key, body, upload) =>
           run(async () => {

@@ -9,12 +9,14 @@ import { eachChunk } from "./body.ts";
 import type { OpenBlob, ServedBlobs } from "./serve.ts";
 import { CorruptBlob, IDLE_TIMEOUT_MS, tooLarge } from "./serve.ts";
 import { createBlobService } from "./service.ts";
-import { createUrlSigner } from "./signed-url.ts";
+import type { UrlSecret } from "./urls.ts";
+import { createUrls } from "./urls.ts";
 
 export { checkRange } from "./body.ts";
 export { checkKey } from "./key.ts";
 export type { OpenBlob, Piece, ServedBlobs } from "./serve.ts";
 export { CorruptBlob } from "./serve.ts";
+export type { UrlSecret } from "./urls.ts";
 
 /**
  * Reads a body to its end as `BlobStore.put` must: bounded, stopped by the signal, closed whatever happens.
@@ -47,8 +49,11 @@ export function digestOf(
 export interface ServeOptions {
   /** The public URL, path prefix included; a function where the port is known late. */
   readonly baseUrl: string | (() => string);
-  /** Signs the URLs; at least 16 bytes, the same in every replica and after a restart. */
-  readonly secret: Uint8Array;
+  /**
+   * Signs the URLs; at least 16 bytes, the same in every replica and after a restart. Or a function that reads all keys
+   * in force, newest first, where they are rotated.
+   */
+  readonly secret: UrlSecret;
   /** Where the bytes come from and go to. */
   readonly blobs: ServedBlobs;
   /** Aborts when the store closes: transfers under way end. */
@@ -64,17 +69,17 @@ export function serveBlobs(
   options: ServeOptions,
 ): Pick<BlobStore, "signPut" | "signGet"> & { readonly serve: Required<BlobService> } {
   const { baseUrl, secret, blobs, closing, idleTimeoutMs = IDLE_TIMEOUT_MS, now = Date.now } = options;
-  const signer = createUrlSigner({ baseUrl, secret, now });
+  const urls = createUrls({ baseUrl, secret, now });
   return {
     async signPut(key, sign) {
       closing.throwIfAborted();
-      return signer.signPut(key, sign);
+      return urls.signPut(key, sign);
     },
     async signGet(key, sign) {
       closing.throwIfAborted();
-      return signer.signGet(key, sign);
+      return urls.signGet(key, sign);
     },
-    serve: createBlobService({ signer, blobs, idleTimeoutMs, closing }),
+    serve: createBlobService({ urls, blobs, idleTimeoutMs, closing }),
   };
 }
 

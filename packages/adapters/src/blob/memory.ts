@@ -11,13 +11,16 @@ import { checkKey, compareKeys } from "./key.ts";
 import type { ServedBlobs } from "./serve.ts";
 import { CorruptBlob, IDLE_TIMEOUT_MS, tooLarge } from "./serve.ts";
 import { createBlobService } from "./service.ts";
-import { createUrlSigner } from "./signed-url.ts";
+import type { UrlSecret } from "./urls.ts";
+import { createUrls } from "./urls.ts";
 
 export interface MemoryBlobsOptions {
   /** The public URL, path prefix included; a function where the port is known late. */
   readonly baseUrl: string | (() => string);
-  /** Signs the URLs; at least 16 bytes. */
-  readonly secret: Uint8Array;
+  /**
+   * Signs the URLs; at least 16 bytes. Or a function that reads all keys in force, newest first, where they are rotated.
+   */
+  readonly secret: UrlSecret;
   /** Milliseconds since 1970 UTC; default `Date.now`. */
   readonly now?: () => number;
   /** Milliseconds without a byte after which a transfer is given up; default 60,000. */
@@ -51,7 +54,7 @@ const PIECE_BYTES = 1024 * 1024;
 
 export function memoryBlobs(options: MemoryBlobsOptions): MemoryBlobs {
   const { now = Date.now, idleTimeoutMs = IDLE_TIMEOUT_MS, keep = (_, bytes) => bytes } = options;
-  const signer = createUrlSigner({ baseUrl: options.baseUrl, secret: options.secret, now });
+  const urls = createUrls({ baseUrl: options.baseUrl, secret: options.secret, now });
   const blobs = new Map<string, Held>();
   /** Keys whose name a power cut would take. */
   const unsynced = new Set<string>();
@@ -167,12 +170,12 @@ export function memoryBlobs(options: MemoryBlobsOptions): MemoryBlobs {
     },
 
     async signPut(key, sign) {
-      return signer.signPut(open(key), sign);
+      return urls.signPut(open(key), sign);
     },
     async signGet(key, sign) {
-      return signer.signGet(open(key), sign);
+      return urls.signGet(open(key), sign);
     },
-    serve: createBlobService({ signer, blobs: served, idleTimeoutMs, closing: closing.signal }),
+    serve: createBlobService({ urls, blobs: served, idleTimeoutMs, closing: closing.signal }),
 
     dropUnsynced() {
       const keys = [...unsynced];

@@ -15,7 +15,7 @@ export async function serveFetch(
 ): Promise<Response> {
   if (request.method === "OPTIONS") return new Response(null, { status: 204, headers: PREFLIGHT_HEADERS });
   // An Authorization header beside the signature is ignored (lesson R-10).
-  const ticket = context.signer.redeem(request.method, request.url);
+  const ticket = await context.urls.redeem(request.method, request.url);
   if (isPut(ticket)) {
     const body = request.body ?? new ReadableStream<Uint8Array>({ start: (c) => c.close() });
     const stop = stopper(context);

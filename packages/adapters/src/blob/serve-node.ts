@@ -32,7 +32,7 @@ export async function serveNode(
       await finish(outgoing, 204, PREFLIGHT_HEADERS);
       return;
     }
-    const ticket = context.signer.redeem(incoming.method ?? "", incoming.url ?? "");
+    const ticket = await context.urls.redeem(incoming.method ?? "", incoming.url ?? "");
     if (isPut(ticket)) await upload(context, ticket, host, incoming, outgoing);
     else await download(context, ticket, host, incoming, outgoing);
   } catch (error) {

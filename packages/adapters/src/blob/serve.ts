@@ -7,7 +7,8 @@ import type { BlobGrant, BlobHost, ByteRange } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import type { Answer, HeaderLookup } from "./http.ts";
 import { CORS_HEADERS, etagOf, planDownload } from "./http.ts";
-import type { GetTicket, PutTicket, UrlSigner } from "./signed-url.ts";
+import type { GetTicket, PutTicket } from "./signed-url.ts";
+import type { Urls } from "./urls.ts";
 
 /** A transfer on which no byte moves for so long is given up (lesson R-05: no ghost holds a slot). */
 export const IDLE_TIMEOUT_MS = 60_000;
@@ -61,7 +62,7 @@ export class CorruptBlob extends Error {
 }
 
 export interface ServiceContext {
-  readonly signer: UrlSigner;
+  readonly urls: Pick<Urls, "redeem">;
   readonly blobs: ServedBlobs;
   /** Milliseconds without a byte after which a transfer is given up. */
   readonly idleTimeoutMs: number;

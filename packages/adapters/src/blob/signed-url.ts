@@ -1,6 +1,6 @@
 /**
- * Signs blob URLs and redeems them: HMAC-SHA256 over method class, key and every parameter, all readable in the query.
- * Shared by the memory and disk stores; what the URL then does is left to `serve.ts`.
+ * Signs blob URLs with one key and redeems them: HMAC-SHA256 over method class, key and every parameter, all readable in
+ * the query. Which keys there are is left to `urls.ts`; what the URL then does to `serve.ts`.
  */
 
 import { timingSafeEqual } from "node:crypto";
@@ -41,10 +41,11 @@ export interface UrlSigner {
   signPut(key: string, options: SignPutOptions): SignedUrl;
   signGet(key: string, options: SignGetOptions): SignedUrl;
   /**
-   * What a request's method and target (path and query, or an absolute URL) prove to be for.
-   * @throws DocyardError `permission_denied` unless it is exactly a URL signed here that has not expired.
+   * What a request's method and target (path and query, or an absolute URL) prove to be for; null unless it is exactly
+   * a URL signed here.
+   * @throws DocyardError `permission_denied` when it has expired.
    */
-  redeem(method: string, target: string): PutTicket | GetTicket;
+  redeem(method: string, target: string): PutTicket | GetTicket | null;
 }
 
 /** The parameters of each class of URL, in canonical order. Each occurs exactly once, and no other does. */
@@ -112,11 +113,11 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
       const { path, query } = split(target);
       const key = keyOf(path, base());
       const values = methodClass === null ? null : exactParameters(methodClass, query);
-      if (methodClass === null || key === null || values === null) throw invalidSignature();
+      if (methodClass === null || key === null || values === null) return null;
       const presented = values.get("signature")!;
       const expected = mac(methodClass, key, canonical(methodClass, Object.fromEntries(values)));
       if (!SIGNATURE.test(presented) || !timingSafeEqual(Buffer.from(presented), Buffer.from(expected))) {
-        throw invalidSignature();
+        return null;
       }
       // Only now: a forger learns nothing about expiry. What follows was written by `sign`, so it parses.
       if (!(now() < Number(values.get("expires")))) throw expired(methodClass);
@@ -192,10 +193,6 @@ function keyOf(path: string, base: string): string | null {
     return keyFault(key) === null ? key : null;
   }
   return null;
-}
-
-function invalidSignature(): DocyardError {
-  return new DocyardError("permission_denied", "The signature of this URL is not valid");
 }
 
 function expired(method: MethodClass): DocyardError {

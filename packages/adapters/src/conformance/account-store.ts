@@ -165,6 +165,15 @@ const CASES: readonly StoreCase[] = [
     },
   },
   {
+    name: "update adds a field that the record never had, and list gives it back",
+    async run({ store: { accounts } }) {
+      await accounts.insert([serverKey(1), serverKey(2)]);
+      const changed = { ...serverKey(1), revokedAt: 1_700_000_000_000 };
+      expect(await accounts.update("serverKey", "kid_1", { revokedAt: 1_700_000_000_000 })).toEqual(changed);
+      expect(await accounts.list("serverKey")).toEqual([changed, serverKey(2)]);
+    },
+  },
+  {
     name: "update is null where there is no such record",
     async run({ store: { accounts } }) {
       await accounts.insert([client(1)]);

@@ -180,7 +180,7 @@ const DUMP_CASES: readonly StoreCase[] = [
         dock(0, { ...other, createdAt: 0 }),
         client(0, { ...other, createdAt: -5 }),
         key(0, other),
-        serverKey(0),
+        serverKey(0, { revokedAt: 5 }),
       ];
       await store.accounts.insert(accounts);
       const rows = STATUSES.map((status, i) => row(9 - i, { status, dockId: `dock_${i % 2}` }));
