@@ -197,6 +197,80 @@ describe("provisioning while the server runs", () => {
   });
 });
 
+describe("the keys that sign", () => {
+  const stateOf = (keys: readonly { id: string; state: string }[]): object =>
+    Object.fromEntries(keys.map(({ id, state }) => [id, state]));
+
+  test("are listed and rotated without their secrets, as JSON and as text", async () => {
+    expect(await runJson(["signing", "list"], here())).toEqual([]);
+    expect(await runJson(["signing", "rotate"], here())).toMatchObject({
+      made: ["token-1", "url-1"],
+      revoked: [],
+      within: "30s",
+    });
+    const keys = await runJson<{ id: string; state: string }[]>(["signing", "list"], here());
+    expect(keys).toEqual([
+      { id: "token-1", signs: "tokens", state: "signing", createdAt: expect.stringMatching(ISO) },
+      { id: "url-1", signs: "urls", state: "signing", createdAt: expect.stringMatching(ISO) },
+    ]);
+    const { stdout: kept } = await run(["signing", "rotate", "--only", "urls"], here());
+    expect(kept).toMatch(/^From now on url-2 signs; running servers follow within 30s\.\n/);
+    expect(kept).toMatch(
+      /older keys signed stays valid until it runs out: signed URLs handed out so far\.\n/,
+    );
+    expect(kept).toMatch(/--blob s3:[^]*nothing changes for them[^]*\nurl-1 +urls +verifying /);
+    const { stdout: ended } = await run(["signing", "rotate", "--revoke", "--only", "tokens"], here());
+    expect(ended).toMatch(/^From now on token-2 signs[^]*stops working by then: tokens handed out so far\./);
+    expect(ended).not.toContain("s3:");
+    const { keys: after } = await runJson<{ keys: { id: string; state: string }[] }>(
+      ["signing", "rotate", "--revoke"],
+      here(),
+    );
+    expect(stateOf(after)).toEqual({
+      "token-1": "revoked",
+      "token-2": "revoked",
+      "token-3": "signing",
+      "url-1": "revoked",
+      "url-2": "revoked",
+      "url-3": "signing",
+    });
+    const db = new Database(join(folder.path, "docyard.db"), { readonly: true });
+    const stored = JSON.stringify(db.prepare("select * from account where kind = 'serverKey'").all());
+    db.close();
+    const { stdout: listed } = await run(["signing", "list"], here());
+    for (const secret of stored.match(/[\w-]{43}/g)!) expect(kept + ended + listed).not.toContain(secret);
+  });
+
+  test("are taken up by a running server; with --revoke all that was signed before ends", async () => {
+    const server = await startServer([], here());
+    try {
+      const { client: credentials } = server.firstRun!;
+      const client = machineClient(server.url, credentials, "dock_default");
+      await client.send({ filename: "a.txt" }, () => Buffer.from("bytes"));
+      const token = await client.token();
+      const [old] = (await client.list()).data;
+      await runJson(["signing", "rotate"], here());
+      expect((await exchange(old!.downloadUrl)).status).toBe(200);
+      await runJson(["signing", "rotate", "--revoke"], here());
+      // Nobody waits for half a minute here: what no known key fits has the server look at once.
+      const list = (bearer: string): Promise<{ readonly status: number }> =>
+        exchange(`${server.url}/v1/machine/docks/dock_default/artifacts`, {
+          headers: { authorization: `Bearer ${bearer}` },
+        });
+      const head = Buffer.from('{"alg":"EdDSA","typ":"at+jwt","kid":"invented"}').toString("base64url");
+      expect((await list(token.replace(/(?<=^dyt_live_)[^.]+/, head))).status).toBe(401);
+      expect((await exchange(old!.downloadUrl.replace(/signature=./, "signature=_"))).status).toBe(403);
+      expect((await list(token)).status).toBe(401);
+      expect((await exchange(old!.downloadUrl)).status).toBe(403);
+      const again = machineClient(server.url, credentials, "dock_default");
+      const [fresh] = (await again.list()).data;
+      expect((await exchange(fresh!.downloadUrl)).body.toString()).toBe("bytes");
+    } finally {
+      await server.stop();
+    }
+  });
+});
+
 describe("what a dock may hold, and for how long", () => {
   test("is set while the server runs, and kept from the next request on", async () => {
     const server = await startServer([], here());
@@ -289,6 +363,7 @@ describe("what cannot be done is said in one line", () => {
     [["--blob", "gs://bucket"], '--blob: there is no driver for "gs" (choose from: a folder'],
     [["--queue", "sqs://x"], '--queue: there is no driver for "sqs" (choose from: memory'],
     [["dock", "list", "--db", "memory"], "--db memory lives inside one server process"],
+    [["signing", "rotate", "--only", "url"], "--only url is neither of tokens, urls"],
   ])("usage: %j", async (args, message) => {
     const said = await refused(args, 2);
     expect(said).toContain(message);

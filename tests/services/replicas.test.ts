@@ -32,6 +32,12 @@ async function someone(): Promise<{ a: MachineClient; b: MachineClient; any: Mac
   return { a: at(fleet.urlOf(0)), b: at(fleet.urlOf(1)), any: at(fleet.url) };
 }
 
+function listWith(url: string, dockId: string, token: string): ReturnType<typeof exchange> {
+  return exchange(`${url}/v1/machine/docks/${dockId}/artifacts`, {
+    headers: { authorization: `Bearer ${token}` },
+  });
+}
+
 describe("three replicas that started at once on an empty database, on a shared folder and Redis", () => {
   beforeAll(async () => {
     const database = await freshDatabase();
@@ -111,6 +117,38 @@ describe("three replicas that started at once on an empty database, on a shared 
     for (const client of clients) await client.list();
     await operator.disableClient(credentials.id);
     for (const client of clients) await expect(client.list()).rejects.toMatchObject({ status: 401 });
+  });
+
+  test("what one has signed with a new key is good for those that have not read it", async () => {
+    const { a, b } = await someone();
+    const bytes = someBytes(1_000);
+    await a.send({ filename: "signed" }, () => bytes);
+    const [listed] = (await a.list()).data;
+    const [old, at0] = [await b.token(), fleet.urlOf(0)];
+    await createProvisioning(store.accounts).rotateServerKeys();
+    // Shown what none of its keys signed, the first one looks; the others have no reason to.
+    const head = Buffer.from('{"alg":"EdDSA","typ":"at+jwt","kid":"invented"}').toString("base64url");
+    const invented = old.replace(/(?<=^dyt_live_)[^.]+/, head);
+    expect((await listWith(at0, a.dockId, invented)).status).toBe(401);
+    const forged = listed!.downloadUrl.replace(fleet.url, at0).replace(/signature=./, "signature=_");
+    expect((await exchange(forged)).status).toBe(403);
+
+    const credentials = await operator.createClient({ dockId: a.dockId });
+    const fresh = machineClient(at0, credentials, a.dockId);
+    const token = await fresh.token();
+    expect(Buffer.from(token.slice("dyt_live_".length).split(".")[0]!, "base64url").toString()).toContain(
+      '"kid":"token-2"',
+    );
+    const [relisted] = (await fresh.list()).data;
+    for (const index of [0, 1, 2]) {
+      for (const bearer of [token, old]) {
+        expect((await listWith(fleet.urlOf(index), a.dockId, bearer)).status).toBe(200);
+      }
+      for (const { downloadUrl } of [relisted!, listed!]) {
+        const got = await download(downloadUrl.replace(fleet.url, fleet.urlOf(index)));
+        expect(got).toMatchObject({ status: 200, digest: sha256(bytes) });
+      }
+    }
   });
 
   test("a rolling restart of all of them fails no request", async () => {

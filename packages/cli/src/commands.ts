@@ -1,6 +1,6 @@
 /**
- * The operator's commands: organisations, docks, clients, keys, and the schema. Each opens the store, does one thing,
- * and answers with one document, so that they work while a server runs on the same store.
+ * The operator's commands: organisations, docks, clients, keys of all kinds, and the schema. Each opens the store, does
+ * one thing, and answers with one document, so that they work while a server runs on the same store.
  */
 
 import type { Quota, RetentionRule, S3Credentials, Store } from "@docyard/core";
@@ -12,6 +12,7 @@ import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
 import { parseDuration, parseSize } from "./measure.ts";
 import { OPERATOR_COMMANDS } from "./operator-commands.ts";
 import { list, record } from "./print.ts";
+import { listSigningKeys, rotateSigningKeys } from "./signing.ts";
 import { migrateStore, openStore, schemeOf } from "./wire.ts";
 
 /** A flag of one command only. */
@@ -279,6 +280,19 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         text: record("A new key seals from now on. Keep the old ones as long as old backups.", document),
       };
     }),
+  },
+  "signing list": {
+    describe: "List the keys that sign tokens and URLs, without secrets",
+    flags: {},
+    run: onStore(listSigningKeys),
+  },
+  "signing rotate": {
+    describe: "Add a key that signs tokens and one that signs URLs; servers notice by themselves",
+    flags: {
+      revoke: { describe: "Revoke all older ones: tokens and signed URLs handed out so far stop working" },
+      only: { describe: "Only this kind of key: tokens, urls", value: "WHAT" },
+    },
+    run: onStore(rotateSigningKeys),
   },
   doctor: {
     describe: "Try the store, bytes, queue and public URL, and say what is wrong and how to mend it",

@@ -3,7 +3,16 @@
  * has just been made. Who prints them, and when, is the commands' affair.
  */
 
-import type { ApiKey, Dock, FirstRun, JsonObject, MachineClient, Organization, Quota } from "@docyard/core";
+import type {
+  ApiKey,
+  Dock,
+  FirstRun,
+  JsonObject,
+  MachineClient,
+  Organization,
+  Quota,
+  ServerKey,
+} from "@docyard/core";
 import { printDuration } from "./measure.ts";
 
 export interface OrganizationDocument {
@@ -52,6 +61,16 @@ export interface KeySecretDocument extends Omit<KeyDocument, "isActive"> {
   readonly apiKey: string;
 }
 
+export interface SigningKeyDocument {
+  readonly id: string;
+  readonly signs: "tokens" | "urls";
+  /** `signing`: the newest, which verifies as well; `verifying`: an older one; `revoked`: neither. */
+  readonly state: "signing" | "verifying" | "revoked";
+  readonly createdAt: string;
+  /** Of a key that is revoked. */
+  readonly revokedAt?: string;
+}
+
 export interface FirstRunDocument {
   readonly organization: OrganizationDocument;
   readonly dock: DockDocument;
@@ -92,6 +111,20 @@ export function key({ id, name, dockId, organizationId, isActive, createdAt }: A
 export function keyWithSecret(from: ApiKey, apiKey: string): KeySecretDocument {
   const { id, name, dockId, organizationId, createdAt } = key(from);
   return { id, apiKey, name, dockId, organizationId, createdAt };
+}
+
+/** @param isNewest of its purpose, of those in force */
+export function signingKey(
+  { id, purpose, createdAt, revokedAt }: ServerKey,
+  isNewest: boolean,
+): SigningKeyDocument {
+  return {
+    id,
+    signs: purpose === "token" ? "tokens" : "urls",
+    state: revokedAt !== undefined ? "revoked" : isNewest ? "signing" : "verifying",
+    createdAt: iso(createdAt),
+    ...(revokedAt === undefined ? {} : { revokedAt: iso(revokedAt) }),
+  };
 }
 
 export function firstRun(made: FirstRun): FirstRunDocument {

@@ -44,6 +44,7 @@ const NOUNS: Readonly<Record<string, string>> = {
   key: "Studio API keys",
   artifact: "Artifacts",
   secrets: "Secrets sealed in the database",
+  signing: "Keys that sign tokens and URLs",
 };
 
 const SUMMARY = "Takes files from machines and hands them back, whole";
