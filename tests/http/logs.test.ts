@@ -204,6 +204,23 @@ describe.each([
     expect(get?.["bytesOut"]).toBe(1_234);
   });
 
+  test("whoever is over a limit is named, also where the limit comes before anything else", async () => {
+    const once = { max: 1, windowMs: 60_000 };
+    const harness = await open({ settings: { limits: { token: once, studio: once } } });
+    onTestFinished(() => harness.close());
+    const dockId = await harness.operator.createDock();
+    const client = await harness.operator.createClient({ dockId });
+    const { key, apiKey } = await harness.provisioning.createKey({ name: "busy", dockId });
+    for (let i = 0; i < 2; i++) {
+      await requestToken(harness, client).catch(() => {});
+      await harness.fetch("/api/v1/artifacts/x", { headers: { Authorization: `Bearer ${apiKey}` } });
+    }
+    const refused = harness.lines
+      .filter(({ fields }) => fields["status"] === 429)
+      .map(({ fields }) => fields);
+    expect(refused).toMatchObject([{ principalId: client.id }, { principalId: key.id }]);
+  });
+
   test("token issuance is noted with client and scopes", async () => {
     const harness = await open();
     onTestFinished(() => harness.close());

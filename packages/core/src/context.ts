@@ -160,7 +160,7 @@ export async function takeLimit(
   throw new DocyardError(
     "resource_exhausted",
     `Rate limit exceeded: ${rule.max} ${LIMIT_NOUNS[name]} per ${windowName(rule.windowMs)}`,
-    { retryAfterMs: taken.retryAfterMs },
+    { retryAfterMs: taken.retryAfterMs, principalId },
   );
 }
 

@@ -47,10 +47,12 @@ export interface DocyardErrorOptions {
   readonly issues?: readonly string[];
   /** Milliseconds until the call may succeed; only with `resource_exhausted`. */
   readonly retryAfterMs?: number;
+  /** Who was refused, where the face does not know them before the refusal. Logged, never shown. */
+  readonly principalId?: string;
 }
 
 /**
- * `message` and `issues` are safe to show to the caller; `cause` is not.
+ * `message` and `issues` are safe to show to the caller; `cause` and `principalId` are not.
  * Wrong calls by a programmer are `TypeError`s or assertions, never this.
  */
 export class DocyardError extends Error {
@@ -58,12 +60,14 @@ export class DocyardError extends Error {
   readonly code: ErrorCode;
   readonly issues: readonly string[] | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly principalId: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: DocyardErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.issues = options.issues;
     this.retryAfterMs = options.retryAfterMs;
+    this.principalId = options.principalId;
   }
 }
 

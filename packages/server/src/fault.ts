@@ -48,6 +48,8 @@ export function answerFault(c: AppContext, face: ErrorFace, error: unknown, log:
   const known = isDocyardError(error)
     ? error
     : new DocyardError("internal", "Internal server error", { cause: error });
+  // Whoever is over a limit is to be found in the log, though no face has let them in yet.
+  c.get("exchange").principalId ??= known.principalId ?? null;
   const status = face.statusOf[known.code];
   if (status >= 500) {
     log.error(
