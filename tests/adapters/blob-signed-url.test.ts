@@ -3,6 +3,7 @@
  * longer. Several keys, and what a refusal says, are in blob-urls.test.ts.
  */
 
+import { createHmac } from "node:crypto";
 import { createUrlSigner } from "../../packages/adapters/src/blob/signed-url.ts";
 import type { SignGetOptions } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
@@ -147,6 +148,49 @@ describe("signed blob URLs", () => {
           });
         },
       ),
+    );
+  });
+
+  test("URLs signed one after the other say what each was asked to, whatever they have in common", () => {
+    // Few values, so that parameters stay the same from one URL to the next, change, and come back.
+    const some = <T>(...values: T[]) => fc.constantFrom(...values);
+    const asked = fc.record({
+      artifactId: some("art_01HZX", "art_01HZY"),
+      digest: some("ab".repeat(32), "cd".repeat(32)),
+      expiresAt: some(EXPIRES, EXPIRES + 1),
+      principalId: some("mc_7", "7", "null"),
+      filename: some("", "7", "a b.pdf", "a+b.pdf", "\ud800", "\udc00"),
+      size: some(0, 7, 1_234),
+      contentType: some("", "application/pdf", "text/plain; charset=utf-8"),
+    });
+    const put = fc.record({
+      artifactId: some("7", "art_01HZX"),
+      expiresAt: some(EXPIRES),
+      sizeMax: some(7, 8),
+    });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(asked, put), { minLength: 2, maxLength: 20 }), (all) => {
+        for (const [options, upload] of all) {
+          const { url } = signer.signGet(KEY, options);
+          const query = new URLSearchParams({
+            artifact: options.artifactId,
+            digest: options.digest,
+            expires: String(options.expiresAt),
+            for: options.principalId,
+            name: options.filename.toWellFormed(),
+            size: String(options.size),
+            type: options.contentType,
+          });
+          const said = [...new URL(url).searchParams];
+          expect(said.slice(0, -1)).toEqual([...query]);
+          const text = `docyard blob url 1\nGET\n${KEY}\n${url.slice(url.indexOf("?") + 1, url.lastIndexOf("&"))}`;
+          expect(said.at(-1)).toEqual(["signature", createHmac("sha256", secret).update(text).digest("hex")]);
+          expect(signer.redeem("PUT", signer.signPut(KEY, upload).url)).toMatchObject({
+            grant: { artifactId: upload.artifactId },
+            sizeMax: upload.sizeMax,
+          });
+        }
+      }),
     );
   });
 

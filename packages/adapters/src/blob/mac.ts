@@ -21,12 +21,16 @@ export function createMac(secret: Uint8Array): (text: string) => string {
     return bytes;
   };
   let inner = padded(0x36, MESSAGE);
+  /** The key's block and the text. */
+  let message = inner.subarray(0, BLOCK);
   const outer = padded(0x5c, OUTPUT);
   return (text) => {
     const end = BLOCK + text.length;
     if (end > inner.length) inner = Buffer.concat([inner.subarray(0, BLOCK)], end);
+    // Most URLs of a page are equally long, and making a view takes a tenth of the time that hashing does.
+    if (end !== message.length) message = inner.subarray(0, end);
     inner.write(text, BLOCK, "binary");
-    outer.write(hash("sha256", inner.subarray(0, end), "binary"), BLOCK, "binary");
+    outer.write(hash("sha256", message, "binary"), BLOCK, "binary");
     return hash("sha256", outer, "hex");
   };
 }

@@ -55,7 +55,9 @@ const PARAMETERS = {
 } as const;
 
 type MethodClass = keyof typeof PARAMETERS;
-type Parameters<M extends MethodClass> = Record<(typeof PARAMETERS)[M][number], string>;
+/** A number stands in a query as its digits. */
+type Value = string | number;
+type Parameters<M extends MethodClass> = Record<(typeof PARAMETERS)[M][number], Value>;
 
 const SIGNATURE = /^[0-9a-f]{64}$/;
 
@@ -90,7 +92,7 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
 
   return {
     signPut: (key, { artifactId, expiresAt, sizeMax }) =>
-      sign("PUT", key, { artifact: artifactId, expires: `${expiresAt}`, max: `${sizeMax}` }, expiresAt),
+      sign("PUT", key, { artifact: artifactId, expires: expiresAt, max: sizeMax }, expiresAt),
 
     signGet: (key, options) =>
       sign(
@@ -99,10 +101,10 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
         {
           artifact: options.artifactId,
           digest: options.digest,
-          expires: `${options.expiresAt}`,
+          expires: options.expiresAt,
           for: options.principalId,
           name: options.filename,
-          size: `${options.size}`,
+          size: options.size,
           type: options.contentType,
         },
         options.expiresAt,
@@ -143,12 +145,29 @@ function trimmed(url: string): string {
 }
 
 /** `a=1&b=2` in the order of the table. Lone surrogates, which no URL can carry, become U+FFFD before signing. */
-function canonical(method: MethodClass, values: Readonly<Record<string, string>>): string {
+function canonical(method: MethodClass, values: Readonly<Record<string, Value>>): string {
   let text = "";
-  for (const name of PARAMETERS[method]) {
-    text += `${text === "" ? "" : "&"}${name}=${encodeValue(values[name]!)}`;
-  }
+  for (const { name, written } of WRITERS[method]) text += written(values[name]!);
   return text;
+}
+
+/** How each parameter of the table is written behind the ones before it. */
+const WRITERS = { PUT: PARAMETERS.PUT.map(writer), GET: PARAMETERS.GET.map(writer) };
+
+/** Remembers the last value: half of what the URLs of a list's page say is the same for all of them. */
+function writer(name: string, at: number) {
+  let last: Value | null = null;
+  let text = "";
+  return {
+    name,
+    written: (value: Value): string => {
+      if (value !== last) {
+        text = `${at === 0 ? "" : "&"}${name}=${encodeValue(String(value))}`;
+        last = value;
+      }
+      return text;
+    },
+  };
 }
 
 /** Also what `encodeURIComponent` leaves, but URL parsers rewrite and mail programs take for the end of a link. */
