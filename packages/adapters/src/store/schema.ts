@@ -217,6 +217,9 @@ export function toRow(artifact: Artifact): NewArtifactRow {
   };
 }
 
+/** The source of whatever a client uploads itself, as it is kept: nearly all rows of a list have it. */
+const UPLOAD = JSON.stringify({ kind: "upload" } satisfies Artifact["source"]);
+
 export function fromRow(row: ArtifactRow): Artifact {
   return {
     id: row.id,
@@ -230,7 +233,7 @@ export function fromRow(row: ArtifactRow): Artifact {
     digest: row.digest,
     metadata: parseJson(row.metadata) as JsonObject,
     mediaType: row.media_type,
-    source: JSON.parse(row.source) as Artifact["source"],
+    source: row.source === UPLOAD ? { kind: "upload" } : (JSON.parse(row.source) as Artifact["source"]),
     durationMs: row.duration_ms,
     failure: row.failure === null ? null : (JSON.parse(row.failure) as Artifact["failure"]),
     uploadId: row.upload_id,
