@@ -238,8 +238,10 @@ function candidatesQuery(dialect: Dialect, shape: Shape, range: Range, p: Values
 
 /** Rows are fetched after the cut where that spares reading the ones that an offset skips. */
 function rowsQuery(dialect: Dialect, shape: Shape, range: Range, p: Values): RawBuilder<ArtifactRow> {
-  const isIndexOnly = (shape.driver === "term" && !needsRow(shape)) || shape.statuses.length > 1;
-  if (!isIndexOnly) return walkQuery(dialect, shape, range, p, sql`a.*`);
+  const isIndexOnly = shape.driver === "term" && !needsRow(shape);
+  // What is sorted is sorted without the rest of each row.
+  const isSorted = shape.driver === "name" || shape.statuses.length > 1;
+  if (!isIndexOnly && !isSorted) return walkQuery(dialect, shape, range, p, sql`a.*`);
   return sql`select a.* from (${walkQuery(dialect, shape, range, p)}) as w cross join artifact as a
     where a.n = w.n`;
 }

@@ -12,8 +12,14 @@ import { all, first, integer, statement } from "./sql.ts";
 const NUMBER_BITS = 40n;
 /** A trigram index answers for three code points and more. */
 const TRIGRAM = 3;
-/** A longer part is looked for by so many of its trigrams: together they are rare enough, and each more costs a walk. */
-const ASKED = 4;
+/** A part of no more trigrams is looked for as it is; a longer one by three of them at first: each more costs a walk. */
+const ASKED_WHOLE = 4;
+/** The three are chosen among so many, the rarest. */
+const RAREST = 8;
+/** Where many have the three: so many of the rarest, as strings. */
+const NARROW = 4;
+/** Rows that cost no more to be read and compared, from a file that does not fit into memory, than another search. */
+const FEW = 20;
 /** A trigram is the rarer, the later so many names have had it. */
 const SAMPLE = 32;
 /** Trigrams of which that is remembered; about a megabyte. */
@@ -66,18 +72,28 @@ function trigramIndex(): NameIndex {
   const samples = new Map<string, number>();
 
   /**
-   * What to look for: the rarest trigrams. As a string FTS5 would look at all of them in each name, those that nearly
-   * every name has as well.
+   * What a part is looked for by, one after the other, until no more are found than are worth reading. As a string FTS5
+   * would look at all trigrams in each name, those that nearly every name has as well: the last resort.
    */
-  function* rarest(p: Values): Sql<string> {
+  function* searchesFor(p: Values, limit: number): Sql<Search[]> {
+    const whole: Search = { name: p["name"] as string, most: limit };
     const chars = Array.from(p["part"] as string);
-    const trigrams = new Set(chars.slice(2).map((_, i) => chars.slice(i, i + TRIGRAM).join("")));
-    if (trigrams.size <= ASKED) return p["name"] as string;
-    const sampled: { readonly name: string; readonly at: number }[] = [];
-    for (const name of [...trigrams].map(quoted)) sampled.push({ name, at: yield* sample(p, name) });
-    sampled.sort((a, b) => (a.at === b.at ? 0 : b.at - a.at));
-    const asked = sampled.slice(0, ASKED);
-    return asked.map(({ name }) => name).join(" AND ");
+    /** Each with where it first stands. */
+    const places = new Map<string, number>();
+    for (let i = 0; i + TRIGRAM <= chars.length; i++) {
+      const trigram = chars.slice(i, i + TRIGRAM).join("");
+      if (!places.has(trigram)) places.set(trigram, i);
+    }
+    if (places.size <= ASKED_WHOLE) return [whole];
+    const sampled: Trigram[] = [];
+    for (const [trigram, place] of places) {
+      sampled.push({ place, density: SAMPLE / (yield* sample(p, quoted(trigram))) });
+    }
+    sampled.sort((a, b) => a.density - b.density);
+    const narrow: Search = { name: searchOf(chars, sampled.slice(0, NARROW)), most: limit - 1 };
+    const apart = rarestApart(sampled.slice(0, RAREST));
+    if (apart === null) return [narrow, whole];
+    return [{ name: searchOf(chars, apart), most: FEW }, narrow, whole];
   }
 
   /** The number of the name with which so many have had a trigram: as names are added it hardly ever changes. */
@@ -115,15 +131,60 @@ function trigramIndex(): NameIndex {
       return { ...p, nameFrom: base + BigInt(from), nameTo: base + BigInt(to - 1) };
     },
     *candidates(p, limit) {
-      const name = yield* rarest(p);
-      let rows = yield* all(numbered({ ...p, name, limit, offset: 0 }));
-      // Many have the rarest trigrams: fewer may have the whole part.
-      if (rows.length === limit && name !== p["name"]) {
-        rows = yield* all(numbered({ ...p, limit, offset: 0 }));
+      let rows: readonly { n: number }[] = [];
+      for (const { name, most } of yield* searchesFor(p, limit)) {
+        rows = yield* all(numbered({ ...p, name, limit, offset: 0 }));
+        if (rows.length <= most) break;
       }
       return rows.length < limit ? rows.map(({ n }) => n) : null;
     },
   };
+}
+
+/** A search, as FTS5 takes it, and how many it may find before the next one is tried. */
+interface Search {
+  readonly name: string;
+  readonly most: number;
+}
+
+/** A trigram of a part: where it stands, in code points, and about what share of the names have it. */
+interface Trigram {
+  readonly place: number;
+  readonly density: number;
+}
+
+/**
+ * The three that least is read for, of which no two share two characters: one that nearly follows from another costs a
+ * walk and says little. Null where there are none.
+ */
+function rarestApart(rare: readonly Trigram[]): readonly Trigram[] | null {
+  const areApart = (a: Trigram, b: Trigram): boolean => Math.abs(a.place - b.place) > 1;
+  let rarest: readonly Trigram[] | null = null;
+  let least = Number.POSITIVE_INFINITY;
+  for (const [i, a] of rare.entries()) {
+    for (const [j, b] of rare.entries()) {
+      if (j <= i || !areApart(a, b)) continue;
+      for (const c of rare.slice(j + 1)) {
+        const density = a.density + b.density + c.density;
+        if (density >= least || !areApart(a, c) || !areApart(b, c)) continue;
+        rarest = [a, b, c];
+        least = density;
+      }
+    }
+  }
+  return rarest;
+}
+
+/** What trigrams say together: a string for all that follow each other, which fewer names have than each of them. */
+function searchOf(chars: readonly string[], trigrams: readonly Trigram[]): string {
+  const strings: string[] = [];
+  let last = Number.NEGATIVE_INFINITY;
+  for (const { place } of trigrams.toSorted((a, b) => a.place - b.place)) {
+    if (place === last + 1) strings.push(`${strings.pop()!}${chars[place + TRIGRAM - 1]!}`);
+    else strings.push(chars.slice(place, place + TRIGRAM).join(""));
+    last = place;
+  }
+  return strings.map(quoted).join(" AND ");
 }
 
 /** As a string of FTS5's query language: everything in it is literal. */
