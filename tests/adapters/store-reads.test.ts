@@ -1,11 +1,13 @@
 /** Reads that take long on SQLite: others have their turn in each pause, and what is read between two is of one moment. */
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import SqliteDatabase from "better-sqlite3";
 import type { Database } from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Query, Sql } from "../../packages/adapters/src/store/sql.ts";
 import { all } from "../../packages/adapters/src/store/sql.ts";
 import { executor } from "../../packages/adapters/src/store/sqlite-open.ts";
+import type { Reader } from "../../packages/adapters/src/store/sqlite-reads.ts";
 import { createReader } from "../../packages/adapters/src/store/sqlite-reads.ts";
 import { temporaryFolder } from "./store-files.ts";
 
@@ -18,7 +20,8 @@ let db: Database;
 let other: Database;
 let remove: () => Promise<void>;
 let isOpen: boolean;
-let read: ReturnType<typeof createReader>;
+let read: Reader["read"];
+let readAside: Reader["readAside"];
 beforeEach(async () => {
   const folder = await temporaryFolder();
   remove = folder.remove;
@@ -27,9 +30,9 @@ beforeEach(async () => {
   db.exec("create table t (x integer); insert into t values (1)");
   other = new SqliteDatabase(folder.file);
   isOpen = true;
-  read = createReader(db, executor(db), () => {
+  ({ read, readAside } = createReader(db, executor(db), () => {
     if (!isOpen) throw new Error("closed");
-  });
+  }));
 });
 afterEach(async () => {
   db.close();
@@ -98,5 +101,42 @@ describe("a read that pauses", () => {
     await expect(read(failing)).rejects.toThrow("no");
     expect(db.inTransaction).toBe(false);
     expect(await read(sum)).toBe(1);
+  });
+});
+
+describe("a read aside", () => {
+  test("has others go on at each pause, and sees a later moment behind it", async () => {
+    const order: string[] = [];
+    const seen: number[] = [];
+    const aside = readAside(function* () {
+      for (let i = 0; i < 3; i++) {
+        order.push("aside");
+        seen.push(yield* sum());
+        yield PAUSE;
+      }
+    });
+    for (let i = 0; i < 3; i++) {
+      while (seen.length <= i) {
+        await read(sum);
+        await nextTurn();
+      }
+      order.push("others");
+      other.exec("insert into t values (1)");
+    }
+    await aside;
+    expect(order).toEqual(["aside", "others", "aside", "others", "aside", "others"]);
+    expect(seen).toEqual([1, 2, 3]);
+  });
+
+  test("ends where the store is closed, at its next pause at the latest", async () => {
+    let slices = 0;
+    const aside = readAside(function* () {
+      for (;;) {
+        if (++slices === 3) isOpen = false;
+        yield PAUSE;
+      }
+    });
+    await expect(aside).rejects.toThrow("closed");
+    expect([slices, db.inTransaction]).toEqual([3, false]);
   });
 });

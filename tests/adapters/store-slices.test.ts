@@ -47,6 +47,13 @@ function goOn({ running }: Asking): Found | null {
   return step.done === true ? step.value : null;
 }
 
+/** The same for what nobody waits for; false when it has come to its end. */
+function goOnAhead(running: Sql<void>): boolean {
+  let step = running.next([]);
+  while (step.done !== true && step.value.pause !== true) step = running.next(execute(step.value));
+  return step.done !== true;
+}
+
 function moveNow(artifacts: ArtifactSql, { to, number }: Move): void {
   const steps: Step[] = [];
   const { id } = rows[number]!;
@@ -76,6 +83,8 @@ const histories = fc.tuple(
   ),
   // Whether another process has a part in it.
   fc.boolean(),
+  // Whether sets are read beside it, before anyone asks.
+  fc.boolean(),
 );
 
 test("law: what is counted in slices is what is counted at once, at the moment of the page", async () => {
@@ -83,8 +92,9 @@ test("law: what is counted in slices is what is counted at once, at the moment o
   await model.load(rows.map((artifact) => ({ kind: "artifact", artifact })));
   let pauses = 0;
   await fc.assert(
-    fc.asyncProperty(histories, async ([asked, turns, areTwo]) => {
+    fc.asyncProperty(histories, async ([asked, turns, areTwo, readsAhead]) => {
       const [mine, other] = [artifactSql(dialect), artifactSql(dialect)];
+      const ahead = mine.readAhead();
       const all = asked.map((question): Asking => ({ question, running: mine.find(queryOf(question)) }));
       for (let turn = 0; all.length > 0; turn++) {
         // Behind the end of the history nothing changes any more.
@@ -93,6 +103,7 @@ test("law: what is counted in slices is what is counted at once, at the moment o
           moveNow(areTwo && one.by === 1 ? other : mine, one);
           await move(model, one);
         }
+        if (readsAhead) goOnAhead(ahead);
         const asking = all[next % all.length]!;
         const found = goOn(asking);
         if (found === null) {
@@ -143,6 +154,39 @@ test("the documents of each field are read once, whatever the fields are combine
   expect(pausesOf(artifacts, { filter: { half: 0, fifth: 1 } })).toBeGreaterThan(2);
   expect(pausesOf(artifacts, { filter: { third: 1, fifth: 1 } })).toBe(0);
   expect(pausesOf(artifacts, { filter: { half: 0, third: 1, fifth: 1 } })).toBe(0);
+});
+
+test("what has been read ahead is counted at once, and read once", () => {
+  const artifacts = artifactSql(dialect);
+  const ahead = artifacts.readAhead();
+  // A part of it is read by whoever asks meanwhile.
+  for (let i = 0; i < 10; i++) goOnAhead(ahead);
+  expect(pausesOf(artifacts, { filter: { half: 0, third: 1 } })).toBeGreaterThan(0);
+  while (goOnAhead(ahead));
+  for (const filter of [
+    { third: 2, fifth: 1 },
+    { half: 1, all: true },
+    { half: 0, third: 1, fifth: 4 },
+  ]) {
+    expect(pausesOf(artifacts, { filter })).toBe(0);
+  }
+  expect(pausesOf(artifacts, { filter: { half: 0 }, mediaType: "video" })).toBe(0);
+  let slices = 0;
+  for (const again = artifacts.readAhead(); goOnAhead(again);) slices++;
+  // Of each set that there is one look.
+  expect(slices).toBeLessThan(50);
+});
+
+test("what is read ahead ends while others change without end, and where no dock is large", () => {
+  const [mine, other] = [artifactSql(dialect), artifactSql(dialect)];
+  let isThere = true;
+  let slices = 0;
+  for (const ahead = mine.readAhead(); goOnAhead(ahead); slices++) {
+    isThere = !isThere;
+    moveNow(other, { to: isThere ? "upload_completed" : "upload_failed", number: 0, by: 1, isInVain: false });
+  }
+  expect(slices).toBeLessThan(1_000);
+  expect(goOnAhead(artifactSql({ ...sqliteDialect, sliceMax: rows.length }).readAhead())).toBe(false);
 });
 
 test("what others change without end is counted all the same", () => {

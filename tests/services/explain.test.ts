@@ -13,8 +13,6 @@ import { migrate as migrateSqlite } from "@docyard/adapters/store/sqlite";
 import { artifactSql } from "../../packages/adapters/src/store/sql-artifacts.ts";
 import type { DumpPage, DumpStep } from "../../packages/adapters/src/store/sql-dump.ts";
 import { dumpSql } from "../../packages/adapters/src/store/sql-dump.ts";
-import { findSql } from "../../packages/adapters/src/store/sql-find.ts";
-import { createRecent } from "../../packages/adapters/src/store/sql-recent.ts";
 import type { Dialect, Query } from "../../packages/adapters/src/store/sql.ts";
 import type { FindQuery, Found } from "@docyard/core";
 import SqliteDatabase from "better-sqlite3";
@@ -87,7 +85,7 @@ async function ask(
   { dialect, run, explain }: Subject,
   query: FindQuery,
 ): Promise<{ found: Found; plans: string[][] }> {
-  const operation = findSql(dialect, createRecent())(query);
+  const operation = artifactSql(dialect).find(query);
   const plans: string[][] = [];
   let step = operation.next();
   while (step.done !== true) {

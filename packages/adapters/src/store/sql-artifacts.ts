@@ -19,12 +19,14 @@ import { usageChange } from "@docyard/core";
 import { sql } from "kysely";
 import type { ArtifactRow, NewArtifactRow } from "./schema.ts";
 import { ARTIFACT_COLUMNS, CHANGEABLE, fromRow, toRow } from "./schema.ts";
+import { readAheadSql } from "./sql-ahead.ts";
 import { countSql } from "./sql-counts.ts";
 import { eventSql } from "./sql-events.ts";
 import { findSql } from "./sql-find.ts";
 import { listingsSql } from "./sql-listing.ts";
 import type { AskedRow, Step } from "./sql-recent.ts";
 import { createRecent } from "./sql-recent.ts";
+import { termSets } from "./sql-sets.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { all, first, integer, statement, statements, text, unread } from "./sql.ts";
 
@@ -45,6 +47,8 @@ export interface ArtifactSql {
   ): Sql<Artifact | null>;
   note(steps: readonly Step[]): void;
   find(query: FindQuery): Sql<Found>;
+  /** Reads what lists are likely to need, with pauses. */
+  readAhead(): Sql<void>;
   findByDigest(dockId: string, digest: string, face?: Face): Sql<Artifact | null>;
   isBlobInUse(blobKey: string): Sql<boolean>;
   usage(dockId: string): Sql<Usage>;
@@ -61,6 +65,7 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
   const counts = countSql(dialect);
   const events = eventSql(dialect);
   const recent = createRecent();
+  const sets = termSets(dialect, recent);
 
   const insertRow = statement((p: NewArtifactRow) => {
     const values = Object.fromEntries(ARTIFACT_COLUMNS.map((column) => [column, p[column]]));
@@ -168,7 +173,8 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
 
     note: (steps) => recent.note(steps),
 
-    find: findSql(dialect, recent),
+    find: findSql(dialect, recent, sets),
+    readAhead: readAheadSql(dialect, sets),
 
     *findByDigest(dockId, digest, face) {
       let row: ArtifactRow | undefined;

@@ -13,7 +13,7 @@ import { pageSql } from "./sql-page.ts";
 import type { Asked, Part } from "./sql-plan.ts";
 import { planSql, questionOf } from "./sql-plan.ts";
 import type { Recent } from "./sql-recent.ts";
-import { termSets } from "./sql-sets.ts";
+import type { TermSets } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
 import { untilFinished } from "./sql-slices.ts";
 import { createTotals } from "./sql-totals.ts";
@@ -27,10 +27,9 @@ const SEEK_MIN = 1_000;
 const WALK_SLACK = 4;
 
 /** Makes the operation; all its queries must see one moment of the database, or all between two pauses. */
-export function findSql(dialect: Dialect, recent: Recent): (query: FindQuery) => Sql<Found> {
+export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (query: FindQuery) => Sql<Found> {
   const pages = pageSql(dialect);
   const totals = createTotals(recent);
-  const sets = termSets(dialect, recent);
   const marks = marksSql(dialect);
   const plan = planSql(dialect, pages, totals);
 

@@ -18,8 +18,10 @@ import { first, integer, statement } from "./sql.ts";
 
 /** All sets together, in bytes: those of 8 kinds and 100 wards, of ten million rows, take 34 million. */
 const BYTES_MAX = 40 * 1024 ** 2;
-/** Documents of a term whose set might not fit: each takes two bytes at most. */
-const DOCUMENTS_MAX = BYTES_MAX / 2;
+/** What a document of a set takes at most, in bytes. */
+const DOCUMENT_BYTES = 2;
+/** Documents of a term whose set might not fit. */
+const DOCUMENTS_MAX = BYTES_MAX / DOCUMENT_BYTES;
 /** Documents of the rarest term up to which looking each up in the index is as fast. */
 const FEW_DOCUMENTS = 500;
 /**
@@ -27,6 +29,8 @@ const FEW_DOCUMENTS = 500;
  * eight, and helps with no other question.
  */
 const WORTH_A_LOOKUP = 32;
+/** What is read at once where nobody waits for it is the smaller by this: some 2 ms for whoever comes meanwhile. */
+const AHEAD_PART = 5;
 /** Terms of which it is remembered that they were asked about. */
 const ASKED_MAX = 1_000;
 
@@ -42,6 +46,11 @@ export interface TermSets {
    * @throws Unfinished where they are read in slices
    */
   count(listing: Changed, terms: readonly CountedTerm[], allowance: Allowance): Sql<number | null>;
+  /**
+   * Reads a set before it is asked for, or a little more of it; nothing where it is there, or would crowd out others.
+   * @throws Unfinished where there is more to read
+   */
+  readAhead(listing: Changed, term: CountedTerm): Sql<void>;
 }
 
 interface TermSet {
@@ -128,15 +137,16 @@ export function termSets({ db, sliceMax = Number.POSITIVE_INFINITY }: Dialect, r
     { id: term, documents }: CountedTerm,
     { changes }: Changed,
     begun: TermSet | undefined,
+    slice: number,
   ): Sql<TermSet> {
-    if (begun === undefined && documents <= sliceMax) {
+    if (begun === undefined && documents <= slice) {
       const all = yield* first(allOf({ term }));
       return { changes, numbers: changed(EMPTY_SET, numbersIn(all!.numbers), true), rest: null };
     }
-    const { from, limit } = begun?.rest ?? { from: Number.MIN_SAFE_INTEGER, limit: sliceMax };
+    const { from, limit } = begun?.rest ?? { from: Number.MIN_SAFE_INTEGER, limit: slice };
     const some = (yield* first(someOf({ term, from, limit })))!;
     const isLast = some.count < limit;
-    const next = some.last > from ? { from: some.last, limit: sliceMax } : { from, limit: limit * 2 };
+    const next = some.last > from ? { from: some.last, limit: slice } : { from, limit: limit * 2 };
     return {
       changes,
       numbers: changed(begun?.numbers ?? EMPTY_SET, numbersIn(some.numbers), true),
@@ -149,8 +159,7 @@ export function termSets({ db, sliceMax = Number.POSITIVE_INFINITY }: Dialect, r
       const [rarest] = terms;
       if (rarest === undefined || rarest.documents <= FEW_DOCUMENTS) return null;
       const found = terms.map((term) => {
-        // Not by its number: a term that is forgotten leaves that to others.
-        const key = `${listing.n} ${term.path}\n${term.value}`;
+        const key = keyOf(listing, term);
         return { term, key, set: recall(key, listing, term) };
       });
       const isWorth = found.map(
@@ -167,14 +176,29 @@ export function termSets({ db, sliceMax = Number.POSITIVE_INFINITY }: Dialect, r
           const isLong = known !== undefined || term.documents > sliceMax;
           if (isLong && allowance === "all") return null;
           if (isLong && allowance === "nothing") throw new Unfinished(false);
-          known = remember(key, yield* read(term, listing, known));
+          known = remember(key, yield* read(term, listing, known, sliceMax));
           if (known.rest !== null) throw new Unfinished(set === undefined);
         }
         all.push(known.numbers);
       }
       return countCommon(all);
     },
+
+    *readAhead(listing, term) {
+      const key = keyOf(listing, term);
+      const set = recall(key, listing, term);
+      if (set?.rest === null) return;
+      const others = bytes - (set?.numbers.bytes ?? 0);
+      if (others + term.documents * DOCUMENT_BYTES > BYTES_MAX) return;
+      const { rest } = remember(key, yield* read(term, listing, set, Math.ceil(sliceMax / AHEAD_PART)));
+      if (rest !== null) throw new Unfinished(set === undefined);
+    },
   };
+}
+
+/** Not by its number: a term that is forgotten leaves that to others. */
+function keyOf({ n }: Changed, { path, value }: Term): string {
+  return `${n} ${path}\n${value}`;
 }
 
 function hasTerm({ metadata, media_type: mediaType }: AskedRow, { path, value }: Term): boolean {

@@ -23,7 +23,7 @@ export class Unfinished extends Error {
 export type Allowance = "nothing" | "slice" | "all";
 
 /** A driver that knows nothing of pauses does nothing to speak of. */
-const PAUSE: Query = { sql: "select 1", parameters: [], pause: true };
+export const PAUSE: Query = { sql: "select 1", parameters: [], pause: true };
 
 /**
  * Makes attempts until one is finished; each may see another moment of the database.

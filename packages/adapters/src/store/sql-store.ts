@@ -25,13 +25,19 @@ export interface Runner {
    * @param taken what a violated unique index means here: the message of the `already_exists` to reject with
    */
   readonly write: <T>(operation: () => Sql<T>, taken: string) => Promise<T>;
+  /**
+   * Runs a read beside all others, who are to feel little of it: it rests at each pause. Ends when the store closes, and
+   * where it fails. Absent where nobody would wait for what it reads.
+   */
+  readonly aside?: (operation: () => Sql<void>) => void;
   /** One moment of the database, for as long as it takes to read it; what is open when the store closes is closed. */
   readonly snapshot: () => Promise<Snapshot>;
   readonly ready: () => Promise<void>;
   readonly close: () => Promise<void>;
 }
 
-export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close }: Runner): Store {
+export function sqlStore(dialect: Dialect, runner: Runner): Store {
+  const { read, write, aside, snapshot, ready, close } = runner;
   const artifacts = artifactSql(dialect);
   const accounts = accountSql(dialect);
   const turn = createTurnMemo();
@@ -44,6 +50,14 @@ export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close
     const result = await write(() => operation((steps = [])), taken);
     artifacts.note(steps);
     return result;
+  };
+
+  let isAhead = false;
+  /** Begun by the first list: who never asks for one, as most commands do not, need not read for others. */
+  const readAhead = (): void => {
+    if (isAhead) return;
+    isAhead = true;
+    aside?.(() => artifacts.readAhead());
   };
 
   return {
@@ -59,7 +73,10 @@ export function sqlStore(dialect: Dialect, { read, write, snapshot, ready, close
           (steps) => artifacts.update(id, version, change, event, quota, steps),
           `The dock already has the content of ${id} as a completed artifact`,
         ),
-      find: (query) => read(() => artifacts.find(query)),
+      find(query) {
+        readAhead();
+        return read(() => artifacts.find(query));
+      },
       // Of the machine face it is one query, else two.
       findByDigest: (dockId, digest, face) =>
         read(() => artifacts.findByDigest(dockId, digest, face), face === "machine"),

@@ -3,7 +3,7 @@
  * their turn. What is read is left to the operations; writes are `sqlite-group.ts`.
  */
 
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import type { Database } from "better-sqlite3";
 import type { Query, Sql } from "./sql.ts";
 import type { Execute } from "./sqlite-open.ts";
@@ -11,27 +11,35 @@ import type { Execute } from "./sqlite-open.ts";
 /** How long reads that can pause go on in one turn of the event loop, in milliseconds: everybody waits meanwhile. */
 const PAUSING_MS = 10;
 
+/** How long a read aside rests, for each millisecond that it took. */
+const REST = 2;
+/** Shortest rest, in milliseconds: those who wait for the thread get it first. */
+const REST_MIN_MS = 2;
+
+export interface Reader {
+  /** Runs a read to its end; with a pause, others have their turn. */
+  read<T>(operation: () => Sql<T>): Promise<T>;
+  /** Runs one that nobody waits for: it has a third of the thread at most. */
+  readAside(operation: () => Sql<void>): Promise<void>;
+}
+
 /**
- * Runs a read to its end. In a transaction all queries see what the first one has seen, whatever other processes commit.
+ * Runs reads to their end. In a transaction all queries see what the first one has seen, whatever other processes commit.
  * @param requireOpen throws where there is nothing to read from any more; asked after each pause
  */
-export function createReader(
-  db: Database,
-  execute: Execute,
-  requireOpen: () => void,
-): <T>(operation: () => Sql<T>) => Promise<T> {
+export function createReader(db: Database, execute: Execute, requireOpen: () => void): Reader {
   const begin = db.prepare<[]>("begin");
   const end = db.prepare<[]>("commit");
   const turns = createTurns();
 
   /** Goes on until the end, or a pause when it is time for one. */
-  const readOn = <T>(running: Sql<T>): IteratorResult<Query, T> => {
+  const readOn = <T>(running: Sql<T>, isTime: () => boolean): IteratorResult<Query, T> => {
     begin.run();
     try {
       let step = running.next([]);
       while (step.done !== true) {
         const { value: query } = step;
-        if (query.pause === true && turns.isOver()) return step;
+        if (query.pause === true && isTime()) return step;
         step = running.next(query.pause === true ? [] : execute(query));
       }
       return step;
@@ -40,14 +48,28 @@ export function createReader(
     }
   };
 
-  return async (operation) => {
-    const running = operation();
-    for (;;) {
-      const step = readOn(running);
-      if (step.done === true) return step.value;
-      await turns.next();
-      requireOpen();
-    }
+  return {
+    async read(operation) {
+      const running = operation();
+      for (;;) {
+        const step = readOn(running, () => turns.isOver());
+        if (step.done === true) return step.value;
+        await turns.next();
+        requireOpen();
+      }
+    },
+    async readAside(operation) {
+      const running = operation();
+      for (let rest = REST_MIN_MS; ;) {
+        // A process that has nothing else to do ends.
+        await sleep(rest, undefined, { ref: false });
+        requireOpen();
+        const from = performance.now();
+        const step = readOn(running, () => true);
+        if (step.done === true) return step.value;
+        rest = Math.max(REST_MIN_MS, (performance.now() - from) * REST);
+      }
+    },
   };
 }
 

@@ -33,12 +33,16 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
   const requireOpen = (): void => {
     if (closing !== null) throw new Error("the store is closed");
   };
-  const readTogether = createReader(db, execute, requireOpen);
+  const reader = createReader(db, execute, requireOpen);
 
   return sqlStore(sqliteDialect, {
     read: async (operation, isSingle = false) => {
       requireOpen();
-      return isSingle ? drive(operation(), execute) : readTogether(operation);
+      return isSingle ? drive(operation(), execute) : reader.read(operation);
+    },
+    aside: (operation) => {
+      // Whoever asks for what could not be read will hear why.
+      reader.readAside(operation).catch(() => {});
     },
     write: async (operation, taken) => {
       requireOpen();
