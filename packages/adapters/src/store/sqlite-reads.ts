@@ -11,15 +11,17 @@ import type { Execute } from "./sqlite-open.ts";
 /** How long reads that can pause go on in one turn of the event loop, in milliseconds: everybody waits meanwhile. */
 const PAUSING_MS = 10;
 
-/** How long a read aside rests, for each millisecond that it took. */
+/** How long a read aside rests where others have something to do, for each millisecond that it took. */
 const REST = 2;
 /** Shortest rest, in milliseconds: those who wait for the thread get it first. */
 const REST_MIN_MS = 2;
+/** Others have something to do where the thread was busy for more than this part of the shortest rest. */
+const BUSY = 0.3;
 
 export interface Reader {
   /** Runs a read to its end; with a pause, others have their turn. */
   read<T>(operation: () => Sql<T>): Promise<T>;
-  /** Runs one that nobody waits for: it has a third of the thread at most. */
+  /** Runs one that nobody waits for: while others have something to do, it has a third of the thread at most. */
   readAside(operation: () => Sql<void>): Promise<void>;
 }
 
@@ -61,8 +63,9 @@ export function createReader(db: Database, execute: Execute, requireOpen: () => 
     async readAside(operation) {
       const running = operation();
       for (let rest = REST_MIN_MS; ;) {
-        // A process that has nothing else to do ends.
-        await sleep(rest, undefined, { ref: false });
+        const before = performance.eventLoopUtilization();
+        await pause(REST_MIN_MS);
+        if (performance.eventLoopUtilization(before).utilization > BUSY) await pause(rest - REST_MIN_MS);
         requireOpen();
         const from = performance.now();
         const step = readOn(running, () => true);
@@ -71,6 +74,11 @@ export function createReader(db: Database, execute: Execute, requireOpen: () => 
       }
     },
   };
+}
+
+/** In which a process that has nothing else to do ends. */
+function pause(ms: number): Promise<void> {
+  return sleep(ms, undefined, { ref: false });
 }
 
 /** Reads that can pause share a little of each turn of the event loop, however many they are. */
