@@ -441,11 +441,14 @@ export function postgresOptions(target: string): PostgresStoreOptions {
   const url = URL.parse(target);
   // What is no URL, the library says in its own words.
   if (url === null) return { url: target };
-  const [connections, prepare] = ["connections", "prepare"].map((name) => {
+  const take = (name: string): string | null => {
     const value = url.searchParams.get(name);
+    // Not where there is none: the rest would be written anew for nothing.
     if (value !== null) url.searchParams.delete(name);
     return value;
-  }) as [string | null, string | null];
+  };
+  const connections = take("connections");
+  const prepare = take("prepare");
   const connectionsMax = Number(connections ?? 1);
   if (!(Number.isInteger(connectionsMax) && connectionsMax >= 1 && connectionsMax <= CONNECTIONS_MAX)) {
     throw new UsageError(`--db: connections= is a whole number from 1 to ${CONNECTIONS_MAX}`);
