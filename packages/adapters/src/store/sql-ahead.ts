@@ -6,7 +6,8 @@
 
 import { sql } from "kysely";
 import type { TermSets } from "./sql-sets.ts";
-import { PAUSE, Unfinished } from "./sql-slices.ts";
+import { countedTermSql } from "./sql-sets.ts";
+import { PAUSE, untilFinished } from "./sql-slices.ts";
 import type { Changed } from "./sql-recent.ts";
 import type { Dialect, Sql } from "./sql.ts";
 import { all, first, integer, statement } from "./sql.ts";
@@ -22,7 +23,9 @@ interface FrequentTerm {
 }
 
 /** Makes the operation, with a pause after everything that takes long; it ends when nothing more is worth reading. */
-export function readAheadSql({ db, sliceMax }: Dialect, sets: TermSets): () => Sql<void> {
+export function readAheadSql(dialect: Dialect, sets: TermSets): () => Sql<void> {
+  const { db, sliceMax } = dialect;
+  const countedTerm = countedTermSql(dialect);
   const largest = statement(() =>
     db.selectFrom("listing_count").select("n").where("completed", ">", sql.lit(sliceMax)).limit(sql.lit(1)),
   );
@@ -38,14 +41,6 @@ export function readAheadSql({ db, sliceMax }: Dialect, sets: TermSets): () => S
   const listingOf = statement((p: { n: number }) =>
     db.selectFrom("listing_count").select(["n", "changes"]).where("n", "=", p.n),
   );
-  const termOf = statement((p: { listing: number; path: string; value: string }) =>
-    db
-      .selectFrom("term")
-      .select(["id", "documents"])
-      .where("listing", "=", p.listing)
-      .where("path", "=", p.path)
-      .where("value", "=", p.value),
-  );
 
   /** The terms that more documents have than are read in one go; those that most have first. */
   function* frequent(slice: number): Sql<FrequentTerm[]> {
@@ -59,20 +54,14 @@ export function readAheadSql({ db, sliceMax }: Dialect, sets: TermSets): () => S
   }
 
   /** One set, slice by slice, as far as there is room for it. */
-  function* readSet({ listing: n, path, value }: FrequentTerm): Sql<void> {
-    for (let begun = 0; begun < BEGUN_MAX;) {
+  function readSet({ listing: n, path, value }: FrequentTerm): Sql<void> {
+    return untilFinished(function* (allowance) {
+      if (allowance === "all") return;
       // As of this moment: a term that nothing has any more leaves its number to others.
       const listing: Changed | undefined = yield* first(listingOf({ n }));
-      const term = yield* first(termOf({ listing: n, path, value }));
-      if (listing === undefined || term === undefined) return;
-      try {
-        return yield* sets.readAhead(listing, { path, value, ...term });
-      } catch (error) {
-        if (!(error instanceof Unfinished)) throw error;
-        if (error.isBegun) begun++;
-      }
-      yield PAUSE;
-    }
+      const term = yield* countedTerm(n, { path, value });
+      if (listing !== undefined && term !== undefined) yield* sets.readAhead(listing, term);
+    }, BEGUN_MAX);
   }
 
   return function* () {

@@ -11,6 +11,7 @@ import { storedTerms, termsDecide } from "./sql-filter.ts";
 import type { Pages, Shape } from "./sql-page.ts";
 import type { AskedRow } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
+import { countedTermSql } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
 import type { Counting, Question, Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
@@ -80,24 +81,16 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       .where("dock_id", "=", p.dockId)
       .where("face", "=", p.face),
   );
-  const termOf = statement((p: { listing: number; path: string; value: string }) =>
-    db
-      .selectFrom("term")
-      .select(["id", "documents"])
-      .where("listing", "=", p.listing)
-      .where("path", "=", p.path)
-      .where("value", "=", p.value),
-  );
-
+  const countedTerm = countedTermSql(dialect);
   const largestNumber = statement(() => db.selectFrom("artifact").select(sql<number>`max(n)`.as("n")));
 
   /** All terms of a query, rarest first; null when no document has one of them. */
   function* termsOf(query: FindQuery, listing: Listing): Sql<CountedTerm[] | null> {
     const found: CountedTerm[] = [];
     for (const { path, value } of storedTerms(query.filter ?? {}, query.mediaType)) {
-      const term = yield* first(termOf({ listing: listing.n, path, value }));
-      if (term === undefined) return null;
-      found.push({ path, value, ...term });
+      const counted = yield* countedTerm(listing.n, { path, value });
+      if (counted === undefined) return null;
+      found.push(counted);
     }
     return found.sort((a, b) => a.documents - b.documents);
   }

@@ -40,6 +40,24 @@ export interface CountedTerm extends Term {
   readonly documents: number;
 }
 
+/** Makes the operation that looks a term of a listing up; undefined where no document has it. */
+export function countedTermSql({
+  db,
+}: Dialect): (listing: number, term: Term) => Sql<CountedTerm | undefined> {
+  const termOf = statement((p: { listing: number; path: string; value: string }) =>
+    db
+      .selectFrom("term")
+      .select(["id", "documents"])
+      .where("listing", "=", p.listing)
+      .where("path", "=", p.path)
+      .where("value", "=", p.value),
+  );
+  return function* (listing, { path, value }) {
+    const found = yield* first(termOf({ listing, path, value }));
+    return found === undefined ? undefined : { path, value, ...found };
+  };
+}
+
 export interface TermSets {
   /**
    * How many documents have all of these terms, rarest first; null where the index had better be asked.

@@ -28,8 +28,12 @@ export const PAUSE: Query = { sql: "select 1", parameters: [], pause: true };
 /**
  * Makes attempts until one is finished; each may see another moment of the database.
  * @param attempt must not throw `Unfinished` where it may count all
+ * @param begunMax how often it may be begun before that
  */
-export function* untilFinished<T>(attempt: (allowance: Allowance) => Sql<T>): Sql<T> {
+export function* untilFinished<T>(
+  attempt: (allowance: Allowance) => Sql<T>,
+  begunMax: number = BEGUN_MAX,
+): Sql<T> {
   let allowance: Allowance = "nothing";
   for (let begun = 0; ;) {
     try {
@@ -39,6 +43,6 @@ export function* untilFinished<T>(attempt: (allowance: Allowance) => Sql<T>): Sq
       if (error.isBegun) begun++;
     }
     yield PAUSE;
-    allowance = begun < BEGUN_MAX ? "slice" : "all";
+    allowance = begun < begunMax ? "slice" : "all";
   }
 }
