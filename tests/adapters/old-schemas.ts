@@ -103,7 +103,7 @@ export function usagesOf(rows: number): Map<string, Usage> {
 }
 
 /** The frozen statements by which schema 1 became 2. */
-export function stepTwo({ name }: Words): string[] {
+function stepTwo({ name }: Words): string[] {
   const integer = name === "sqlite" ? "integer" : "bigint";
   return [
     "alter table dock_log rename to dock_count",
@@ -120,24 +120,54 @@ export function stepTwo({ name }: Words): string[] {
   ];
 }
 
-/** The marks of each dock's listing as `[dock, stretch, documents]`, in order, from the numbers alone. */
-export function marksOf(rows: number): [string, number, number][] {
-  const marks = new Map<string, [string, number, number]>();
+/** The frozen statements by which schema 2 became 3. */
+function stepThree({ name }: Words): string[] {
+  const integer = name === "sqlite" ? "integer" : "bigint";
+  return [
+    "alter table listing rename to listing_count",
+    // As it was written: SQLite keeps the very text.
+    `create table listing_mark (
+        listing ${integer} not null,
+        stretch ${integer} not null,
+        documents ${integer} not null,
+        primary key (listing, stretch)
+      )${name === "sqlite" ? " strict, without rowid" : ""}`,
+    `insert into listing_mark (listing, stretch, documents)
+      select l.n, a.created_at / ${STRETCH_MS}, count(*) from listing_count as l
+      join artifact as a on a.dock_id = l.dock_id and a.face = l.face and a.status = 'upload_completed'
+      group by 1, 2`,
+    "insert into migration (number, name, applied_at) values (3, 'marks in each listing', 1790000000002)",
+  ];
+}
+
+/** All statements by which schema 1 became that one. */
+export function stepsTo(schema: OldSchema, words: Words): string[] {
+  return [...(schema > 1 ? stepTwo(words) : []), ...(schema > 2 ? stepThree(words) : [])];
+}
+
+export type Mark = [dock: string, stretch: number, documents: number, lowest: number, highest: number];
+
+/** The marks of each dock's listing, in order, from the numbers alone. */
+export function marksOf(rows: number): Mark[] {
+  const marks = new Map<string, Mark>();
   for (let i = 1; i <= rows; i++) {
     if (i % 10 < OTHERS.length) continue;
     const [dock, stretch] = [`dock_${i % 4}`, Math.floor((i * SPACING_MS) / STRETCH_MS)];
-    const mark = marks.get(`${dock} ${stretch}`) ?? [dock, stretch, 0];
+    const mark = marks.get(`${dock} ${stretch}`) ?? [dock, stretch, 0, i, i];
     mark[2]++;
+    mark[4] = i;
     marks.set(`${dock} ${stretch}`, mark);
   }
   return [...marks.values()].sort(([a, x], [b, y]) => (a < b ? -1 : a > b ? 1 : x - y));
 }
 
 /** Asks for what `marksOf` gives. */
-export const MARKS =
-  "select l.dock_id, m.stretch, m.documents from listing_mark as m join listing_count as l on l.n = m.listing order by 1, 2";
+export const MARKS = `select l.dock_id, m.stretch, m.documents, m.lowest, m.highest
+  from listing_stretch as m join listing_count as l on l.n = m.listing order by 1, 2`;
 
-export type SchemaNumber = 1 | 2 | 3;
+export type OldSchema = 1 | 2 | 3;
+/** Today's last. */
+export type SchemaNumber = OldSchema | 4;
 
 /** All rows that an upgrade must leave as they are, table by table, each in an order; as a schema calls the tables. */
 export function kept(schema: SchemaNumber): string[] {
@@ -158,3 +188,6 @@ export const COUNT_OF_OLD =
 
 /** The statement by which schema 2 counts a completed row: after the upgrade it must fail, for it sets no marks. */
 export const JOIN_OF_TWO = "update listing set completed = completed + 1, changes = changes + 1";
+
+/** The statement by which schema 3 marks a completed row: after the upgrade it must fail, for it keeps no numbers. */
+export const MARK_OF_THREE = "update listing_mark set documents = documents + 1";

@@ -12,12 +12,14 @@ import {
   fillOne,
   JOIN_OF_TWO,
   kept,
+  MARK_OF_THREE,
   MARKS,
   marksOf,
+  type OldSchema,
   schemaOne,
   type SchemaNumber,
   SQLITE,
-  stepTwo,
+  stepsTo,
   UPGRADE_ROWS,
   usagesOf,
 } from "./old-schemas.ts";
@@ -42,14 +44,14 @@ function asked<T>(file: string, ask: (db: SqliteDatabase.Database) => T): T {
   }
 }
 
-async function makeOld(file: string, rows: number, number: 1 | 2 = 1): Promise<void> {
+async function makeOld(file: string, rows: number, number: OldSchema = 1): Promise<void> {
   const schema = await schemaOne(SQLITE);
   asked(file, (db) => {
     db.pragma("journal_mode = wal");
     db.exec(schema);
     db.transaction(() => {
       for (const statement of fillOne(SQLITE, rows)) db.exec(statement);
-      if (number === 2) for (const statement of stepTwo(SQLITE)) db.exec(statement);
+      for (const statement of stepsTo(number, SQLITE)) db.exec(statement);
     })();
   });
 }
@@ -99,7 +101,7 @@ async function expectRight(file: string, rows: number): Promise<void> {
   expect(asked(file, (db) => db.pragma("integrity_check", { simple: true }))).toBe("ok");
 }
 
-test.each([1, 2] as const)(
+test.each([1, 2, 3] as const)(
   `an upgrade from schema %d of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
   async (number) => {
     const { file } = folder;
@@ -113,8 +115,8 @@ test.each([1, 2] as const)(
       expect(contentOf(file, number)).toEqual(content);
     }
     // The last one died after its commit: it is done.
-    expect(await upgrade(SQLITE, file, 1)).toEqual([{ from: 3, to: 3 }]);
-    expect(contentOf(file, 3)).toEqual(content);
+    expect(await upgrade(SQLITE, file, 1)).toEqual([{ from: 4, to: 4 }]);
+    expect(contentOf(file, 4)).toEqual(content);
     const fresh = `${file}.fresh`;
     await (await sqliteStore({ file: fresh })).close();
     expect(schemaOf(file)).toEqual(schemaOf(fresh));
@@ -128,8 +130,8 @@ test(
   async () => {
     await makeOld(folder.file, 500);
     const migrated = await upgrade(SQLITE, folder.file, 3);
-    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 3, 3]);
-    expect(migrated.map(({ to }) => to)).toEqual([3, 3, 3]);
+    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 4, 4]);
+    expect(migrated.map(({ to }) => to)).toEqual([4, 4, 4]);
     await expectRight(folder.file, 500);
   },
   TIMEOUT_MS,
@@ -152,14 +154,17 @@ test(
   TIMEOUT_MS,
 );
 
-test(
-  "a process of schema 2 that is still running cannot complete what it would not mark",
-  async () => {
-    await makeOld(folder.file, 100, 2);
+test.each([
+  [2, "mark", JOIN_OF_TWO, "listing"],
+  [3, "keep the number of", MARK_OF_THREE, "listing_mark"],
+] as const)(
+  "a process of schema %d that is still running cannot complete what it would not %s",
+  async (number, _what, statement, table) => {
+    await makeOld(folder.file, 100, number);
     const old = new SqliteDatabase(folder.file);
-    const join = old.prepare(JOIN_OF_TWO);
+    const join = old.prepare(statement);
     await (await sqliteStore({ file: folder.file })).close();
-    expect(() => join.run()).toThrow(/no such table: listing/);
+    expect(() => join.run()).toThrow(`no such table: ${table}`);
     old.close();
     await expectRight(folder.file, 100);
   },

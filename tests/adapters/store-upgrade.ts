@@ -6,20 +6,21 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import type { Migrated } from "../../packages/adapters/src/store/migrations.ts";
 import { expect } from "vitest";
-import type { Words } from "./old-schemas.ts";
+import type { OldSchema, Words } from "./old-schemas.ts";
 
 const SCRIPT = fileURLToPath(new URL("./store-upgrader.ts", import.meta.url));
 
-/** Statements of each step, by the schema that it makes. */
+/** Statements of each step, by the schema that it leaves. */
 const STATEMENTS = {
-  2: ["rename to dock_count", "add column artifacts", "insert into dock_count"],
-  3: ["rename to listing_count", "create table listing_mark", "insert into listing_mark"],
+  1: ["rename to dock_count", "add column artifacts", "insert into dock_count"],
+  2: ["rename to listing_count", "create table listing_mark", "insert into listing_mark"],
+  3: ["rename to listing_stretch", "add column lowest", "update listing_stretch"],
 } as const;
 
-/** Where the process dies: before each statement of the steps, before the first one's record, and after the commit. */
-export function pointsFrom(schema: 1 | 2): readonly string[] {
-  const statements = [...(schema < 2 ? STATEMENTS[2] : []), ...STATEMENTS[3]];
-  return [...statements, 'insert into "migration"', "when all is done"];
+/** Where the process dies: before each statement of the next step, before the last of all, its record, and the end. */
+export function pointsFrom(schema: OldSchema): readonly string[] {
+  const points = new Set([...STATEMENTS[schema], STATEMENTS[3].at(-1)!]);
+  return [...points, 'insert into "migration"', "when all is done"];
 }
 
 async function run(

@@ -55,6 +55,7 @@ const SHAPES: readonly (readonly [name: string, query: Omit<FindQuery, "dockId" 
   ["a term that nothing has", { ...first(), filter: { type: "none" } }],
   ["a term and time", { ...first(), filter: { patientId: "17" }, createdAfter: ROWS / 2 }],
   ["a name that all have", { ...first(), search: "scan" }],
+  ["a name that all have, the last page", { start: { offset: ROWS * 0.99 - 20 }, limit: 20, search: "scan" }],
   ["a name that all have, by cursor", { start: { after: middle }, limit: 20, search: "scan" }],
   ["a name and a rare term", { ...first(), search: "scan", filter: { patientId: "17" } }],
   [
@@ -246,11 +247,11 @@ function insertIndexes(valueOf: (field: string) => string): string[] {
       select dock_id, n, id, 'artifact.created', created_at, null, '{}' from artifact`,
     `insert into listing_count (dock_id, face, completed, changes)
       select dock_id, face, count(*), count(*) from artifact where status = 'upload_completed' group by dock_id, face`,
-    `insert into listing_mark (listing, stretch, documents)
-      select (select n from listing_count), created_at / 1048576, count(*) from artifact
+    `insert into listing_stretch (listing, stretch, documents, lowest, highest)
+      select (select n from listing_count), created_at / 1048576, count(*), min(n), max(n) from artifact
       where status = 'upload_completed' group by 2`,
     // Another listing's, so that the table is worth an index.
-    "insert into listing_mark (listing, stretch, documents) select 1000, n, 1 from artifact",
+    "insert into listing_stretch (listing, stretch, documents, lowest, highest) select 1000, n, 1, n, n from artifact",
     ...["patientId", "type", "desk"].flatMap((field) => [
       `insert into term (listing, path, value, documents)
         select (select n from listing_count), '"${field}"', ${valueOf(field)}, count(*) from artifact as a

@@ -79,7 +79,7 @@ async function openEmpty(): Promise<OpenStore & { readonly url: string }> {
       await closeAll();
       await ask(
         database.url,
-        "truncate artifact, event, dock_count, listing_count, listing_mark, term, posting, account restart identity",
+        "truncate artifact, event, dock_count, listing_count, listing_stretch, term, posting, account restart identity",
       );
       spare.push(database);
     },

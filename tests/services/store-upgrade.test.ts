@@ -12,12 +12,14 @@ import {
   fillOne,
   JOIN_OF_TWO,
   kept,
+  MARK_OF_THREE,
   MARKS,
   marksOf,
+  type OldSchema,
   POSTGRES,
   schemaOne,
   type SchemaNumber,
-  stepTwo,
+  stepsTo,
   UPGRADE_ROWS,
   usagesOf,
 } from "../adapters/old-schemas.ts";
@@ -44,11 +46,11 @@ async function connected({ url }: FreshDatabase): Promise<Client> {
   return made;
 }
 
-async function makeOld(rows: number, number: 1 | 2 = 1): Promise<void> {
+async function makeOld(rows: number, number: OldSchema = 1): Promise<void> {
   await client.query(await schemaOne(POSTGRES));
   await client.query("begin");
   for (const statement of fillOne(POSTGRES, rows)) await client.query(statement);
-  if (number === 2) for (const statement of stepTwo(POSTGRES)) await client.query(statement);
+  for (const statement of stepsTo(number, POSTGRES)) await client.query(statement);
   await client.query("commit");
   await client.query("vacuum analyze");
 }
@@ -82,16 +84,14 @@ async function schemaOf(asker: Client): Promise<unknown> {
 }
 
 async function expectCountsRight(rows: number): Promise<void> {
-  const { rows: marks } = await client.query<[string, string, string]>({ text: MARKS, rowMode: "array" });
-  expect(marks.map(([dock, stretch, documents]) => [dock, Number(stretch), Number(documents)])).toEqual(
-    marksOf(rows),
-  );
+  const { rows: marks } = await client.query<string[]>({ text: MARKS, rowMode: "array" });
+  expect(marks.map(([dock, ...numbers]) => [dock, ...numbers.map(Number)])).toEqual(marksOf(rows));
   const store = await postgresStore({ url: database.url });
   for (const [dockId, usage] of usagesOf(rows)) expect(await store.artifacts.usage(dockId)).toEqual(usage);
   await store.close();
 }
 
-test.each([1, 2] as const)(
+test.each([1, 2, 3] as const)(
   `an upgrade from schema %d of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
   async (number) => {
     await makeOld(UPGRADE_ROWS, number);
@@ -104,8 +104,8 @@ test.each([1, 2] as const)(
       expect(await contentOf(number)).toEqual(content);
     }
     // The last one died after its commit: it is done.
-    expect(await upgrade(POSTGRES, database.url, 1)).toEqual([{ from: 3, to: 3 }]);
-    expect(await contentOf(3)).toEqual(content);
+    expect(await upgrade(POSTGRES, database.url, 1)).toEqual([{ from: 4, to: 4 }]);
+    expect(await contentOf(4)).toEqual(content);
     await expectCountsRight(UPGRADE_ROWS);
     const fresh = await freshDatabase();
     try {
@@ -125,7 +125,7 @@ test(
   async () => {
     await makeOld(500);
     const migrated = await upgrade(POSTGRES, database.url, 3);
-    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 3, 3]);
+    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 4, 4]);
     await expectCountsRight(500);
   },
   TIMEOUT_MS,
@@ -155,7 +155,7 @@ test(
         "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
       await expect.poll(async () => (await client.query(waiting)).rowCount, { timeout: 30_000 }).toBe(1);
       await early.query("commit");
-      expect(await migrating).toEqual({ from: 1, to: 3 });
+      expect(await migrating).toEqual({ from: 1, to: 4 });
       await expect(late.query(COUNT_OF_OLD)).rejects.toThrow(/"dock_log" does not exist/);
       await late.query("rollback");
     } finally {
@@ -180,6 +180,17 @@ test(
     await makeOld(100, 2);
     await migrate({ url: database.url });
     await expect(client.query(JOIN_OF_TWO)).rejects.toThrow(/"listing" does not exist/);
+    await expectCountsRight(100);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a writer of schema 3 cannot complete what it would not keep the number of",
+  async () => {
+    await makeOld(100, 3);
+    await migrate({ url: database.url });
+    await expect(client.query(MARK_OF_THREE)).rejects.toThrow(/"listing_mark" does not exist/);
     await expectCountsRight(100);
   },
   TIMEOUT_MS,

@@ -117,8 +117,15 @@ export function listShapes(rows: number): Readonly<Record<string, () => ListQuer
     "two fields": () => ({ metadata: { kind: kind(), ward: `w${randomInt(100)}` } }),
     "name, rare": () => ({ search: String(randomInt(1, rows)).padStart(9, "0") }),
     "name, broad": () => ({ search: kind() }),
+    "name, old": () => ({ search: oldName(rows) }),
     "deep offset": () => ({ limit: 20, offset: Math.floor(rows * 0.9) }),
   };
+}
+
+/** A part of a hundredth of the names, of rows that were made one after the other and long ago. */
+function oldName(rows: number): string {
+  const digits = Math.floor(Math.log10(rows)) - 2;
+  return `-${String(randomInt(10, 40)).padStart(9 - digits, "0")}`;
 }
 
 export function listing(subject: Subject, query: () => ListQuery): Operation {

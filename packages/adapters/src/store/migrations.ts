@@ -146,6 +146,23 @@ const MIGRATIONS: readonly Migration[] = [
         group by 1, 2`,
     ],
   },
+  {
+    name: "row numbers of each stretch",
+    statements: ({ words: { integer } }) => [
+      // First, for the same reasons: a process that would not keep the numbers completes nothing afterwards.
+      "alter table listing_mark rename to listing_stretch",
+      ...["lowest", "highest"].map(
+        (name) => `alter table listing_stretch add column ${name} ${integer} not null default 0`,
+      ),
+      `update listing_stretch set lowest = made.lowest, highest = made.highest from (
+          select l.n as listing, a.created_at / ${STRETCH_MS} as stretch, min(a.n) as lowest, max(a.n) as highest
+          from listing_count as l
+          join artifact as a on a.dock_id = l.dock_id and a.face = l.face and a.status = 'upload_completed'
+          group by 1, 2
+        ) as made
+        where listing_stretch.listing = made.listing and listing_stretch.stretch = made.stretch`,
+    ],
+  },
 ];
 
 /** The newest schema that this program knows. */

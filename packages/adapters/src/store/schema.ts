@@ -83,12 +83,16 @@ export interface ListingTable {
   changes: number;
 }
 
-/** How many rows of a listing were created in one stretch of time; what they are for is in `sql-marks.ts`. */
-export interface ListingMarkTable {
+/** The rows of a listing that were created in one stretch of time; what is kept of them is used by `sql-marks.ts`. */
+export interface ListingStretchTable {
   listing: number;
   /** `created_at` divided by the length of a stretch, rounded down. */
   stretch: number;
   documents: number;
+  /** No row of them has a lower number; one that has left may have had it. */
+  lowest: number;
+  /** The same at the other end. */
+  highest: number;
 }
 
 /** One term (`terms` in core) of a listing, and how many of its documents have it. */
@@ -129,7 +133,7 @@ export interface Schema {
   event: EventTable;
   dock_count: DockCountTable;
   listing_count: ListingTable;
-  listing_mark: ListingMarkTable;
+  listing_stretch: ListingStretchTable;
   term: TermTable;
   posting: PostingTable;
   account: AccountTable;

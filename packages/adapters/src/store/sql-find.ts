@@ -10,13 +10,14 @@ import type { ArtifactRow } from "./schema.ts";
 import { marksSql } from "./sql-marks.ts";
 import type { Candidate, Range, Shape } from "./sql-page.ts";
 import { pageSql } from "./sql-page.ts";
-import type { Asked, Part } from "./sql-plan.ts";
+import type { Asked, Listing, ListWalk, Part, Walk } from "./sql-plan.ts";
 import { planSql, questionOf } from "./sql-plan.ts";
 import type { Recent } from "./sql-recent.ts";
 import type { TermSets } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
 import { untilFinished } from "./sql-slices.ts";
-import { createTotals } from "./sql-totals.ts";
+import type { Counting } from "./sql-totals.ts";
+import { createTotals, UNKNOWN } from "./sql-totals.ts";
 import type { Dialect, Sql } from "./sql.ts";
 
 /** Candidates read at once where rows are checked one by one: bounds memory, not results. */
@@ -25,6 +26,8 @@ const CHECK_BATCH = 500;
 const SEEK_MIN = 1_000;
 /** How much further than expected the list is walked for the matches of a search before they are sorted instead. */
 const WALK_SLACK = 4;
+/** Rows that are walked past while one match is found, read and sorted; a quarter of them, so that trying costs little. */
+const WORTH_A_MATCH = 2;
 
 /** Makes the operation; all its queries must see one moment of the database, or all between two pauses. */
 export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (query: FindQuery) => Sql<Found> {
@@ -74,29 +77,60 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     const { allowance } = query;
     if (part.known !== null) return part.known;
     if (part.listing === null) return yield* count(part, allowance);
-    const counting = { whole: () => count(part, allowance) };
-    return yield* totals.of(part.listing, questionOf(query), counting, allowance);
+    const counting: Counting = {
+      *whole() {
+        return { ...UNKNOWN, total: yield* count(part, allowance) };
+      },
+    };
+    return (yield* totals.of(part.listing, questionOf(query), counting, allowance)).total;
   }
 
   /** Rows of a part that SQL decides alone. */
   function* rowsOf(part: Part, range: Range, matches: number): Sql<readonly ArtifactRow[]> {
-    const { newestFirst } = part;
-    if (newestFirst !== null && range.backwards !== true) {
-      const needed = (range.offset ?? 0) + range.limit;
-      const far = Math.ceil(((needed * newestFirst.rows) / matches) * WALK_SLACK);
-      if (far < matches) {
-        // Matches are dense: the first ones are near the top, and the list is in order already. Where they are not,
-        // little is lost.
-        const { shape, values } = newestFirst;
-        const { after } = range;
-        const plain = { ...shape, contains: false };
-        const until = yield* pages.position(plain, values, { after, offset: far, limit: 1 });
-        const rows = yield* pages.rows(shape, values, { ...range, until });
-        if (rows.length === range.limit || until === undefined) return rows;
-      }
-    }
+    const walked = part.listWalk === null ? null : yield* walkList(part, part.listWalk, range, matches);
+    if (walked !== null) return walked;
     const { shape, values, range: rest } = yield* nearer(part, range);
     return yield* pages.rows(shape, values, rest);
+  }
+
+  /**
+   * Rows that would have to be sorted, out of a list that is in order already: where matches are dense, few others are
+   * walked past, from the first match on. Null where they are not, with little lost.
+   */
+  function* walkList(
+    { listing }: Part,
+    walk: ListWalk,
+    range: Range,
+    matches: number,
+  ): Sql<readonly ArtifactRow[] | null> {
+    const { offset = 0, limit, after, backwards = false } = range;
+    const { rows, numbers } = walk;
+    const among = Math.min(rows, numbers.highest - numbers.lowest + 1);
+    const far = Math.ceil((((offset + limit) * among) / matches) * WALK_SLACK);
+    if (far >= matches * WORTH_A_MATCH) return null;
+    const begun = after === undefined && listing !== null ? yield* fromFirst(listing, walk, backwards) : walk;
+    const { values } = begun;
+    const plain = { ...begun.shape, contains: false };
+    const end = yield* pages.position(plain, values, { after, offset: far, limit: 1, backwards });
+    // A walk from the oldest on ends before a position that others come after.
+    const cut = backwards ? { after: end } : { until: end };
+    const found = yield* pages.rows(begun.shape, values, { ...range, ...cut });
+    return found.length === limit || end === undefined ? found : null;
+  }
+
+  /** A walk begun where the first row that can match was created, as its number tells. */
+  function* fromFirst(listing: Listing, { shape, values, numbers }: ListWalk, backwards: boolean): Sql<Walk> {
+    const { lowest, highest } = numbers;
+    const asIs = { shape, values };
+    if (shape.createdAfter || shape.createdBefore || !Number.isFinite(backwards ? lowest : highest))
+      return asIs;
+    const at = { n: listing.n, dockId: values["dockId"] as string, face: shape.face };
+    if (backwards) {
+      const createdAfter = yield* marks.firstTime(at, lowest);
+      return { shape: { ...shape, createdAfter: true }, values: { ...values, createdAfter } };
+    }
+    const createdBefore = (yield* marks.lastTime(at, highest)) + 1;
+    return { shape: { ...shape, createdBefore: true }, values: { ...values, createdBefore } };
   }
 
   /** The walk of a plain list begun where a deep page's stretch of time begins. */

@@ -146,7 +146,7 @@ export function listingsSql(dialect: Dialect): Listings {
   return {
     *join(row, metadata) {
       const { n: listing, changes } = yield* joined({ dockId: row.dock_id, face: row.face, documents: 1 });
-      yield* marks.add(listing, [row.created_at]);
+      yield* marks.add(listing, [row]);
       for (const { path, value } of storedTerms(metadata, row.media_type)) {
         yield unread(counted({ listing, path, value }));
         yield unread(posted({ listing, path, value, createdAt: row.created_at, id: row.id, n: row.n }));
@@ -164,7 +164,7 @@ export function listingsSql(dialect: Dialect): Listings {
       for (const [listing, group] of groups) {
         yield* marks.add(
           listing,
-          group.map(({ row }) => row.created_at),
+          group.map(({ row }) => row),
         );
         const terms = new Map<string, { readonly term: Term; readonly rows: ListedRow[] }>();
         for (const { row, metadata } of group) {
@@ -188,7 +188,7 @@ export function listingsSql(dialect: Dialect): Listings {
     },
     *leave(row, metadata) {
       const { n: listing, changes } = (yield* first(left({ dockId: row.dock_id, face: row.face })))!;
-      yield* marks.remove(listing, row.created_at);
+      yield* marks.remove(listing, row);
       for (const term of storedTerms(metadata, row.media_type)) {
         const found = yield* first(discounted({ listing, path: term.path, value: term.value }));
         if (found === undefined) throw new Error(`the metadata index lacks a term of ${row.id}`);

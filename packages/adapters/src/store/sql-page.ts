@@ -7,6 +7,8 @@ import type { ArtifactStatus, Face, Position } from "@docyard/core";
 import type { RawBuilder } from "kysely";
 import { sql } from "kysely";
 import type { ArtifactRow } from "./schema.ts";
+import type { Counted } from "./sql-totals.ts";
+import { NONE, UNKNOWN } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { all, first, integer, statement, statements, text } from "./sql.ts";
 
@@ -52,7 +54,7 @@ export interface Candidate {
 
 export interface Pages {
   count(shape: Shape, values: Values): Sql<number>;
-  countNames(values: Values): Sql<number>;
+  countNames(values: Values): Sql<Counted>;
   /** Rows in any order. */
   rows(shape: Shape, values: Values, range: Range): Sql<readonly ArtifactRow[]>;
   /** In the list's order. */
@@ -82,7 +84,9 @@ export function pageSql(dialect: Dialect): Pages {
       return (yield* first(query(values)))!.total;
     },
     *countNames(values) {
-      return (yield* first(names(values)))!.total;
+      const { total, lowest, highest } = (yield* first(names(values)))!;
+      if (total === 0) return NONE;
+      return { total, lowest: lowest ?? UNKNOWN.lowest, highest: highest ?? UNKNOWN.highest };
     },
     *rows(shape, values, range) {
       const query = pages(keyOf(shape, range), (p) => compiled(rowsQuery(dialect, shape, range, p)));

@@ -13,7 +13,7 @@ import type { AskedRow } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
 import { countedTermSql } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
-import type { Counting, Question, Totals } from "./sql-totals.ts";
+import type { Counted, Counting, Question, Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { first, statement } from "./sql.ts";
 
@@ -43,6 +43,13 @@ export interface Walk {
   readonly values: Values;
 }
 
+/** A walk past more rows than match. */
+export interface ListWalk extends Walk {
+  readonly rows: number;
+  /** Between which numbers those are that match. */
+  readonly numbers: Pick<Counted, "lowest" | "highest">;
+}
+
 /** Rows of a query that come from one walk. */
 export interface Part extends Walk {
   /** A filter that SQL leaves to be checked row by row, or null. */
@@ -53,8 +60,8 @@ export interface Part extends Walk {
   readonly listing: Listing | null;
   /** Terms, rarest first, that say all by themselves which rows match; empty where more has to be asked. */
   readonly decisive: readonly CountedTerm[];
-  /** Another walk, in the list's order and of so many rows, where the part itself has to sort. */
-  readonly newestFirst: (Walk & { readonly rows: number }) | null;
+  /** Another walk, in the list's order, where the part itself has to sort. */
+  readonly listWalk: ListWalk | null;
   /** All matches, where they are so few that they have been read; then there is nothing to walk. */
   readonly matches: readonly ArtifactRow[] | null;
 }
@@ -104,7 +111,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
 
   /** Ways to count the names that have the part. */
   function namedCounting(search: Values, { completed }: Listing): Counting {
-    const whole = (): Sql<number> => pages.countNames(search);
+    const whole = (): Sql<Counted> => pages.countNames(search);
     const { among } = names;
     if (among === undefined || completed <= sliceMax) return { whole };
     return {
@@ -116,8 +123,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
         const rowsPerFound = from / numbersARow / Math.max(1, found);
         const slices = Math.min(SLICES_AT_ONCE, Math.max(1, rowsPerFound));
         const next = from + Math.ceil(sliceMax * slices * numbersARow);
-        const total = yield* pages.countNames(among(search, from, next));
-        return { total, next: next > largest ? null : next };
+        const counted = yield* pages.countNames(among(search, from, next));
+        return { ...counted, next: next > largest ? null : next };
       },
     };
   }
@@ -144,7 +151,16 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     };
     const decisive = isDecided && base.part === null ? terms : [];
     const known = isDecided && base.part === null && terms.length < 2 ? rarest : null;
-    const part: Part = { shape, values, check, known, listing, decisive, newestFirst: null, matches: null };
+    const part: Part = {
+      shape,
+      values,
+      check,
+      known,
+      listing,
+      decisive,
+      listWalk: null,
+      matches: null,
+    };
     if (base.part === null || !names.serves(base.part)) return part;
     if (terms.length > 0 && rarest <= FEW_DOCUMENTS) return part;
 
@@ -167,13 +183,13 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     }
     const counting = namedCounting(search, listing);
     const named = yield* totals.of(listing, question, counting, query.allowance);
-    if (terms.length > 0 && rarest < named) return part;
+    if (terms.length > 0 && rarest < named.total) return part;
     return {
       ...part,
       shape: { ...shape, driver: "name", statuses: [], contains: false },
       values: { ...values, ...search },
-      known: isDecided && terms.length === 0 ? named : null,
-      newestFirst: { shape, values, rows: rarest },
+      known: isDecided && terms.length === 0 ? named.total : null,
+      listWalk: { shape, values, rows: rarest, numbers: named },
     };
   }
 
@@ -185,7 +201,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       known: null,
       listing: null,
       decisive: [],
-      newestFirst: null,
+      listWalk: null,
       matches: null,
     };
   }

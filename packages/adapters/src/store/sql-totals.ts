@@ -20,16 +20,34 @@ export interface Question {
   readonly isAnswer: (row: AskedRow) => boolean;
 }
 
-/** How many answers are among the rows with the next numbers. */
-export interface Slice {
+/** How many answers there are. */
+export interface Counted {
   readonly total: number;
+  /** None of them has a lower number, or a higher one. */
+  readonly lowest: number;
+  readonly highest: number;
+}
+
+/** Where nobody knows which numbers they have. */
+export const UNKNOWN: Omit<Counted, "total"> = {
+  lowest: Number.NEGATIVE_INFINITY,
+  highest: Number.POSITIVE_INFINITY,
+};
+export const NONE: Counted = {
+  total: 0,
+  lowest: Number.POSITIVE_INFINITY,
+  highest: Number.NEGATIVE_INFINITY,
+};
+
+/** How many answers are among the rows with the next numbers. */
+export interface Slice extends Counted {
   /** The number behind them; null where no row has it or a larger one. */
   readonly next: number | null;
 }
 
 /** Ways to count the answers to a question. */
 export interface Counting {
-  whole(): Sql<number>;
+  whole(): Sql<Counted>;
   /**
    * From a number on, as far as others can be made to wait; absent where they can for all of it.
    * @param found how many were among the rows with smaller numbers
@@ -44,16 +62,15 @@ export interface Totals {
    * The total of a question about a listing: remembered, or counted now.
    * @throws Unfinished where it is counted in slices
    */
-  of(listing: Changed, question: Question, counting: Counting, allowance: Allowance): Sql<number>;
+  of(listing: Changed, question: Question, counting: Counting, allowance: Allowance): Sql<Counted>;
 }
 
 /** No row has this number. */
 const ALL = Number.POSITIVE_INFINITY;
 
-interface Total {
+interface Total extends Counted {
   /** Of the listing, when it was like this. */
   readonly changes: number;
-  readonly total: number;
   /** Of the rows with smaller numbers than this. */
   readonly below: number;
 }
@@ -77,10 +94,15 @@ export function createTotals(recent: Recent): Totals {
     const steps = recent.since(listing, found.changes);
     if (steps === null) return undefined;
     const { below } = found;
-    let { total } = found;
-    // Rows that have not been counted yet will be counted as they are then.
-    for (const { by, row } of steps) if (row.n < below && isAnswer(row)) total += by;
-    return remember(key, { changes: listing.changes, total, below });
+    let { total, lowest, highest } = found;
+    for (const { by, row } of steps) {
+      // Rows that have not been counted yet will be counted as they are then.
+      if (row.n >= below || !isAnswer(row)) continue;
+      total += by;
+      lowest = Math.min(lowest, row.n);
+      highest = Math.max(highest, row.n);
+    }
+    return remember(key, { changes: listing.changes, total, lowest, highest, below });
   };
 
   return {
@@ -92,19 +114,21 @@ export function createTotals(recent: Recent): Totals {
       const { changes } = listing;
       const key = keyOf(listing, question);
       const found = recall(key, listing, question);
-      if (found?.below === ALL) return found.total;
+      if (found?.below === ALL) return found;
       if (counting.slice === undefined || key.length > KEY_MAX || allowance === "all") {
-        return remember(key, { changes, total: yield* counting.whole(), below: ALL }).total;
+        return remember(key, { changes, ...(yield* counting.whole()), below: ALL });
       }
-      const begun = found ?? { changes, total: 0, below: 0 };
-      const { total: more, next } =
+      const begun = found ?? { ...NONE, changes, below: 0 };
+      const { next, ...more } =
         allowance === "slice"
           ? yield* counting.slice(begun.below, begun.total)
-          : { total: 0, next: begun.below };
-      const total = begun.total + more;
-      remember(key, { changes, total, below: next ?? ALL });
+          : { ...NONE, next: begun.below };
+      const total = begun.total + more.total;
+      const lowest = Math.min(begun.lowest, more.lowest);
+      const highest = Math.max(begun.highest, more.highest);
+      const counted = remember(key, { changes, total, lowest, highest, below: next ?? ALL });
       if (next !== null) throw new Unfinished(found === undefined);
-      return total;
+      return counted;
     },
   };
 }

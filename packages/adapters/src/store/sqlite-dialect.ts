@@ -10,6 +10,8 @@ import { all, first, integer, statement } from "./sql.ts";
 
 /** Bits of an FTS row id that hold the artifact's number; the ones above hold the listing's. */
 const NUMBER_BITS = 40n;
+/** Leaves the artifact's number of such an id. */
+const NUMBER = sql.lit(Number((1n << NUMBER_BITS) - 1n));
 /** A trigram index answers for three code points and more. */
 const TRIGRAM = 3;
 /** A part of no more trigrams is looked for as it is; a longer one by three of them at first: each more costs a walk. */
@@ -125,7 +127,10 @@ function trigramIndex(): NameIndex {
     }),
     matches: (p) =>
       sql<boolean>`a.n in (select rowid - ${p["nameFrom"]} from artifact_name where ${range(p)})`,
-    count: (p) => sql<{ total: number }>`select count(*) as total from artifact_name where ${range(p)}`,
+    count: (p) =>
+      sql<{ total: number; lowest: number | null; highest: number | null }>`select count(*) as total,
+        min(rowid) & ${NUMBER} as lowest, max(rowid) & ${NUMBER} as highest
+        from artifact_name where ${range(p)}`,
     among: (p, from, to) => {
       const base = p["nameFrom"] as bigint;
       return { ...p, nameFrom: base + BigInt(from), nameTo: base + BigInt(to - 1) };
