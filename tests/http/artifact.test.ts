@@ -36,7 +36,6 @@ describe("the list's query is read strictly", () => {
     ["limit=1e2", "limit must be an integer"],
     ["limit=%2B1", "limit must be an integer"],
     ["offset=-1", "offset must be an integer of at least 0"],
-    ["offset=99999999999999999999", "offset must be an integer of at least 0"],
     ["limit=1&limit=2", "limit must be given once"],
     ["metadata=", "metadata must not be empty"],
     ["metadata=x", 'metadata must be a JSON object, for example {"patientId":"12345"}'],
@@ -65,8 +64,7 @@ describe("the list's query is read strictly", () => {
   ])("%s is 400", async (query, message) => {
     const { status, body } = (await world.r.list(`?${query}`)) as unknown as Answer<ErrorJson>;
     expect(status).toBe(400);
-    const [text] = [body.message].flat();
-    expect(text).toEqual(expect.stringMatching(message));
+    expect(body.message).toEqual([expect.stringMatching(message)]);
   });
 
   test("all faults are named at once", async () => {

@@ -53,7 +53,8 @@ export function decodeCursor(cursor: string): Position {
   const position = parts === null ? null : { createdAt: Number(parts[1]), id: parts[2]! };
   // Base64 has many spellings of one text (padding, white space, unused bits): only the one we wrote is a cursor.
   if (position === null || encodeCursor(position) !== cursor) {
-    throw new DocyardError("invalid_argument", "cursor must be a nextCursor of an earlier page");
+    const issue = "cursor must be a nextCursor of an earlier page";
+    throw new DocyardError("invalid_argument", issue, { issues: [issue] });
   }
   return position;
 }

@@ -318,7 +318,8 @@ function checkCreate(input: CreateInput): { digest: string | null } {
   if (input.contentType !== undefined && !CONTENT_TYPE.test(input.contentType)) {
     issues.push("contentType must be a media type such as application/pdf");
   }
-  if (input.size !== undefined && !(Number.isSafeInteger(input.size) && input.size >= 0)) {
+  // Integers beyond exactness, too: they are over any limit, and that is what their client is to hear.
+  if (input.size !== undefined && !(Number.isInteger(input.size) && input.size >= 0)) {
     issues.push("size must be a non-negative integer number of bytes");
   }
   const digest = input.hash === undefined ? null : parseDigest(input.hash);

@@ -41,8 +41,10 @@ const REASONS: Readonly<Record<number, string>> = {
   408: "Request Timeout",
   409: "Conflict",
   413: "Payload Too Large",
+  417: "Expectation Failed",
   422: "Unprocessable Entity",
   429: "Too Many Requests",
+  431: "Request Header Fields Too Large",
   499: "Client Closed Request",
   500: "Internal Server Error",
   502: "Bad Gateway",
@@ -171,7 +173,8 @@ export function readListQuery(query: URLSearchParams): ListInput {
   const input: { -readonly [K in keyof ListInput]: ListInput[K] } = {};
   const readers: { readonly [name: string]: (value: string) => void } = {
     limit: (value) => void (input.limit = clampLimit(integer("limit", value))),
-    offset: (value) => void (input.offset = integer("offset", value)),
+    // What is beyond exactness is beyond any list, too: an empty page, as behind every other end.
+    offset: (value) => void (input.offset = Math.min(integer("offset", value), Number.MAX_SAFE_INTEGER)),
     cursor: (value) => void (input.cursor = value),
     search: (value) => void (input.search = searchText(value)),
     metadata: (value) => void (input.filter = filter(value)),
