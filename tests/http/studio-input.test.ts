@@ -304,6 +304,8 @@ describe("presign", () => {
 describe("routes", () => {
   test.each([
     ["PUT", CREATE, "GET, HEAD, POST"],
+    // Contract 49: the literal wins, with every method.
+    ["DELETE", CREATE, "GET, HEAD, POST"],
     ["POST", ARTIFACTS, "GET, HEAD"],
     ["POST", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, "DELETE, GET, HEAD"],
     ["PUT", `${ARTIFACTS}/67a8f9b0c1d2e3f405060708`, "DELETE, GET, HEAD"],

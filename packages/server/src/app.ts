@@ -13,7 +13,7 @@ import { mountDocs } from "./docs.ts";
 import type { AppEnv, Exchange, HostBindings } from "./exchange.ts";
 import { replyJson, replyText, requestId } from "./exchange.ts";
 import { faceOf } from "./faces.ts";
-import { answerFault, HttpFault } from "./fault.ts";
+import { answerFault, HttpFault, refuseMethod } from "./fault.ts";
 import type { ReadinessChecks } from "./health.ts";
 import { mountHealth } from "./health.ts";
 import type { Logger, RequestLine } from "./log.ts";
@@ -189,9 +189,6 @@ function refuseOtherMethods(app: App): void {
     if (method === "GET") known.add("HEAD");
   }
   for (const [path, known] of methods) {
-    const allow = [...known].sort().join(", ");
-    app.all(path, () => {
-      throw new HttpFault(405, `Method not allowed here: use ${allow}`, { Allow: allow });
-    });
+    app.all(path, refuseMethod([...known].sort().join(", ")));
   }
 }

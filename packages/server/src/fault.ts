@@ -31,18 +31,35 @@ export class HttpFault extends Error {
   }
 }
 
-/** The answer to whatever a handler threw. What is not a `DocyardError` or `HttpFault` is logged and not shown. */
-export function answerFault(c: AppContext, face: ErrorFace, error: unknown, log: Logger): Response {
+/** The handler for what is left of a path when its own methods have had their turn. */
+export function refuseMethod(allow: string): () => never {
+  return () => {
+    throw new HttpFault(405, `Method not allowed here: use ${allow}`, { Allow: allow });
+  };
+}
+
+/**
+ * The answer to whatever a handler threw. What is not a `DocyardError` or `HttpFault` is logged and not shown.
+ * @param headers Of the answer, beside its own.
+ */
+export function answerFault(
+  c: AppContext,
+  face: ErrorFace,
+  error: unknown,
+  log: Logger,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
   if (error instanceof HttpFault) {
     return replyJson(c, face.envelope(error.status, error.message), {
       status: error.status,
-      headers: error.headers,
+      headers: { ...headers, ...error.headers },
     });
   }
   if (!isDocyardError(error) && isClientGone(c)) {
     c.get("exchange").aborted = true;
     return replyJson(c, face.envelope(CLIENT_CLOSED, "The client closed the connection"), {
       status: CLIENT_CLOSED,
+      headers,
     });
   }
   const known = isDocyardError(error)
@@ -59,7 +76,7 @@ export function answerFault(c: AppContext, face: ErrorFace, error: unknown, log:
   }
   return replyJson(c, face.envelope(status, known.message, known.issues), {
     status,
-    headers: faultHeaders(c, status, known),
+    headers: { ...headers, ...faultHeaders(c, status, known) },
   });
 }
 

@@ -11,6 +11,7 @@ import { parseJson, readText } from "./body.ts";
 import type { AppContext, AppEnv } from "./exchange.ts";
 import { replyEmpty, replyJson } from "./exchange.ts";
 import type { ErrorFace } from "./fault.ts";
+import { refuseMethod } from "./fault.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Viewer } from "./studio-wire.ts";
 import {
@@ -66,6 +67,9 @@ export function mountStudio(app: Hono<AppEnv>, { docyard, metrics, bodyBytesMax 
     const { s3Path, upload } = await studio.presign(readPresignQuery(queryOf(c.req.url)));
     return replyJson(c, presignedJson(s3Path, upload));
   });
+
+  // Here and not with all others: a method that only single artifacts have would take the literal for an id.
+  app.all(CREATE_PATH, refuseMethod("GET, HEAD, POST"));
 
   app.get(ARTIFACTS_PATH, async (c) => {
     const studio = await open(c, docyard);
