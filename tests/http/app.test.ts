@@ -60,15 +60,37 @@ describe("every answer", () => {
     }
   });
 
-  test("from a blob URL carries the request id and nosniff as well", async () => {
+  test("from a blob URL carries them as well, and any page may read it", async () => {
     const harness = await open();
     const { w, r } = await openWorld(harness);
     await w.upload(someBytes());
     const url = (await r.list()).body.data[0]?.downloadUrl ?? "";
-    for (const target of [url, `${url}x`]) {
-      const { headers } = await harness.fetch(target, { headers: { "X-Request-Id": "mine" } });
+    const { uploadUrl } = (await w.create({ filename: "a" })).body;
+    type Sent = Omit<RequestInit, "headers"> & { readonly headers?: Readonly<Record<string, string>> };
+    const answers: [expected: number, url: string, init?: Sent][] = [
+      [200, url],
+      [200, url, { method: "HEAD" }],
+      [206, url, { headers: { Range: "bytes=0-0" } }],
+      [304, url, { headers: { "If-None-Match": "*" } }],
+      [412, url, { headers: { "If-Match": '"another"' } }],
+      [416, url, { headers: { Range: "bytes=9999-" } }],
+      [403, `${url}x`],
+      [403, `${url}x`, { method: "HEAD" }],
+      [204, url, { method: "OPTIONS" }],
+      [200, uploadUrl, { method: "PUT", body: "bytes" }],
+    ];
+    for (const [expected, target, { headers: sent, ...init } = {}] of answers) {
+      const { status, headers } = await harness.fetch(target, {
+        ...init,
+        headers: { ...sent, "X-Request-Id": "mine" },
+      });
+      expect(status).toBe(expected);
       expect(headers.get("x-request-id")).toBe("mine");
       expect(headers.get("x-content-type-options")).toBe("nosniff");
+      expect(headers.get("x-frame-options")).toBe("DENY");
+      expect(headers.get("content-security-policy")).toContain("default-src 'none'");
+      expect(headers.get("referrer-policy")).toBe("no-referrer");
+      expect(headers.get("access-control-allow-origin")).toBe("*");
     }
   });
 });

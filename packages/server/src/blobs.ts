@@ -6,16 +6,15 @@
 import type { BlobHost, BlobService } from "@docyard/core";
 import type { Hono } from "hono";
 import type { AppContext, AppEnv, Exchange } from "./exchange.ts";
-import { CLIENT_CLOSED, REQUEST_ID_HEADER } from "./exchange.ts";
+import { CLIENT_CLOSED, REQUEST_ID_HEADER, SECURITY_HEADERS } from "./exchange.ts";
+import { answerFault } from "./fault.ts";
 import type { Logger } from "./log.ts";
 import { describeFault } from "./log.ts";
+import { machineErrors } from "./machine.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** Beside the store's own headers, which know about sandboxing and caching of contents. */
-const BLOB_HEADERS: Readonly<Record<string, string>> = {
-  "X-Content-Type-Options": "nosniff",
-  "Referrer-Policy": "no-referrer",
-};
+/** Any page may use a signed URL, so its script may read why one is refused, too. */
+const REFUSAL_HEADERS: Readonly<Record<string, string>> = { "Access-Control-Allow-Origin": "*" };
 
 export interface BlobMountOptions {
   readonly serve: BlobService;
@@ -42,7 +41,13 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
   app.all(`${serve.path}*`, async (c) => {
     const exchange = c.get("exchange");
     const pair = serve.node === undefined ? null : nodePair(c);
-    if (serve.node === undefined || pair === null) return serveWeb(c, exchange, serve, noting(exchange));
+    if (serve.node === undefined || pair === null) {
+      try {
+        return await serveWeb(c, exchange, serve, noting(exchange));
+      } catch (error) {
+        return answerFault(c, machineErrors, error, log, REFUSAL_HEADERS);
+      }
+    }
     const { incoming, outgoing } = pair;
     const { socket } = incoming;
     const start = { read: socket.bytesRead, written: socket.bytesWritten };
@@ -91,8 +96,8 @@ async function serveWeb(
   const isCounted = announced === undefined && c.req.raw.body !== null;
   const response = await serve.fetch(isCounted ? counted(c.req.raw, exchange) : c.req.raw, host);
   exchange.bytesOut = c.req.method === "HEAD" ? 0 : Number(response.headers.get("content-length") ?? 0);
-  const headers = new Headers(response.headers);
-  for (const [name, value] of Object.entries(headersFor(exchange))) headers.set(name, value);
+  const headers = new Headers(headersFor(exchange));
+  for (const [name, value] of response.headers) headers.set(name, value);
   return new Response(response.body, { status: response.status, headers });
 }
 
@@ -108,8 +113,9 @@ function counted(request: Request, exchange: Exchange): Request {
   return new Request(request, { method, body: body?.pipeThrough(counter) ?? null, duplex: "half" });
 }
 
+/** What every answer carries, where the store does not know better: it knows about sandboxing of contents. */
 function headersFor(exchange: Exchange): Record<string, string> {
-  return { ...BLOB_HEADERS, [REQUEST_ID_HEADER]: exchange.id };
+  return { ...SECURITY_HEADERS, [REQUEST_ID_HEADER]: exchange.id };
 }
 
 /** As much of `node:http` as is looked at here. */
