@@ -136,14 +136,26 @@ function requestListener(app: Promise<Fetch>, log: RefusalLog): RequestListener 
     },
   });
   return (incoming, outgoing) => {
-    if (incoming.headers.host === undefined && incoming.httpVersionMinor > 0) {
-      send(outgoing, refuse(log, incoming, 400, "The Host header is missing"));
+    const fault = hostFault(incoming);
+    if (fault !== null) {
+      send(outgoing, refuse(log, incoming, 400, fault));
       return;
     }
     toApp(incoming, outgoing).catch(() => {
       send(outgoing, refuse(log, incoming, 400, "The request's target or its Host header is not valid"));
     });
   };
+}
+
+/** RFC 9112, 3.2: one Host, though HTTP/1.0 needs none. Node shows the first of several, not that there are more. */
+function hostFault({ rawHeaders, httpVersionMinor }: IncomingMessage): string | null {
+  let hosts = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    if (name.length === 4 && name.toLowerCase() === "host") hosts++;
+  }
+  if (hosts > 1) return "The Host header must be given once";
+  return hosts === 0 && httpVersionMinor > 0 ? "The Host header is missing" : null;
 }
 
 /**

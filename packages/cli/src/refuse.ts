@@ -9,6 +9,7 @@ import { type Logger, type Refusal, refusal } from "@docyard/server";
 
 /** Why a head was given up, by Node's codes; everything else is 400. */
 const HEAD_FAULTS: Readonly<Record<string, readonly [status: number, message: string]>> = {
+  HPE_INVALID_URL: [400, "The request's target must be a path in ASCII, all else percent-encoded"],
   HPE_HEADER_OVERFLOW: [431, "The request's headers are too large"],
   HPE_CHUNK_EXTENSIONS_OVERFLOW: [413, "The chunk extensions of the body are too large"],
   ERR_HTTP_REQUEST_TIMEOUT: [408, "The request's head did not arrive in time"],
@@ -38,9 +39,13 @@ export function refuseWhatIsNoRequest(
     const [status, message] = HEAD_FAULTS[error.code ?? ""] ?? [400, "This is not a request in HTTP/1.1"];
     const answer = refusal(status, message);
     note(log, answer, socket, error.code);
-    socket.end(onTheWire(answer));
-    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
-    socket.once("close", () => clearTimeout(timer));
+    sayGoodbye(socket, answer);
+  });
+
+  // Well-formed, and without a listener Node would hang up on it.
+  server.on("connect", (incoming: IncomingMessage, socket: Socket) => {
+    socket.on("error", () => socket.destroy());
+    sayGoodbye(socket, refuse(log, incoming, 400, "CONNECT is for proxies, and this is none"));
   });
 
   server.on("checkExpectation", (incoming: IncomingMessage, outgoing: ServerResponse) => {
@@ -60,6 +65,13 @@ export function send(outgoing: ServerResponse, { status, headers, body }: Refusa
   outgoing
     .writeHead(status, { ...headers, "Content-Length": Buffer.byteLength(body), Connection: "close" })
     .end(body);
+}
+
+/** Where Node has no response object to write to. */
+function sayGoodbye(socket: Socket, answer: Refusal): void {
+  socket.end(onTheWire(answer));
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  socket.once("close", () => clearTimeout(timer));
 }
 
 /** Why, by Node's code; never what the client sent. */
