@@ -339,7 +339,7 @@ export interface BlobStore {
 export interface BlobService {
   /** Path prefix of all its URLs, below the public URL: `/v1/blobs/`. */
   readonly path: string;
-  /** Answers PUT, GET, HEAD (and OPTIONS) on its signed URLs. */
+  /** Answers PUT of whole files (one with `Content-Range` is refused), GET, HEAD and OPTIONS on its signed URLs. */
   fetch(request: Request, host: BlobHost): Promise<Response>;
   /**
    * The same on Node's own objects, without web streams in between. Resolves when the response has ended; rejects as

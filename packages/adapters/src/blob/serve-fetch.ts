@@ -16,12 +16,13 @@ export async function serveFetch(
   if (request.method === "OPTIONS") return new Response(null, { status: 204, headers: PREFLIGHT_HEADERS });
   // An Authorization header beside the signature is ignored (lesson R-10).
   const ticket = await context.urls.redeem(request.method, request.url);
+  const header = (name: string): string | undefined => request.headers.get(name) ?? undefined;
   if (isPut(ticket)) {
     const body = request.body ?? new ReadableStream<Uint8Array>({ start: (c) => c.close() });
     const stop = stopper(context);
     try {
       const headers = await acceptUpload(context, ticket, host, {
-        contentLength: request.headers.get("content-length"),
+        header,
         signal: stop.signal,
         // Not cancelled on refusal: a host on a socket could no longer answer on it.
         body: stop.watch(body.values({ preventCancel: true })),
@@ -32,7 +33,7 @@ export async function serveFetch(
     }
   }
   const download = await openDownload(context, ticket, host, {
-    header: (name) => request.headers.get(name) ?? undefined,
+    header,
     signal: context.closing,
   });
   const { status, headers } = download.answer;

@@ -6,6 +6,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { BlobHost, NodeExchange } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
+import type { HeaderLookup } from "./http.ts";
 import { CORS_HEADERS, PREFLIGHT_HEADERS } from "./http.ts";
 import type { Piece, ServiceContext } from "./serve.ts";
 import { acceptUpload, isPut, openDownload, stopper } from "./serve.ts";
@@ -58,7 +59,7 @@ async function upload(
   const stop = stopper(context);
   try {
     const headers = await acceptUpload(context, ticket, host, {
-      contentLength: incoming.headers["content-length"],
+      header: headersOf(incoming),
       body: stop.watch(incoming.iterator({ destroyOnReturn: false })),
       signal: stop.signal,
     });
@@ -89,7 +90,7 @@ async function download(
   context.closing.addEventListener("abort", onClosing, { once: true });
   try {
     const { answer, pieces } = await openDownload(context, ticket, host, {
-      header: (name) => joined(incoming.headers[name]),
+      header: headersOf(incoming),
       signal: gone.signal,
     });
     if (pieces === null) {
@@ -146,8 +147,11 @@ async function ended(outgoing: ServerResponse): Promise<void> {
   });
 }
 
-function joined(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value.join(", ") : value;
+function headersOf({ headers }: IncomingMessage): HeaderLookup {
+  return (name) => {
+    const value = headers[name];
+    return Array.isArray(value) ? value.join(", ") : value;
+  };
 }
 
 /**

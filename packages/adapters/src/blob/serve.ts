@@ -80,12 +80,19 @@ export async function acceptUpload(
   { grant, sizeMax }: PutTicket,
   host: BlobHost,
   upload: {
-    readonly contentLength: string | null | undefined;
+    readonly header: HeaderLookup;
     readonly body: AsyncIterable<Uint8Array>;
     readonly signal: AbortSignal;
   },
 ): Promise<Record<string, string>> {
-  const announced = parseContentLength(upload.contentLength);
+  // RFC 9110, 14.5: a part would pass for the whole, and nobody would know before it is missed.
+  if (upload.header("content-range") !== undefined) {
+    throw new DocyardError(
+      "invalid_argument",
+      "A part cannot be uploaded: PUT the whole file, without Content-Range",
+    );
+  }
+  const announced = parseContentLength(upload.header("content-length"));
   await host.admit(grant, Math.min(announced ?? 0, sizeMax));
   if (announced !== null && announced > sizeMax) throw tooLarge(sizeMax);
   const { digest } = await blobs.receive(grant.key, upload.body, {
@@ -219,9 +226,9 @@ export function tooLarge(sizeMax: number): DocyardError {
 }
 
 /** Null without the header. @throws DocyardError `invalid_argument` for anything but digits. */
-function parseContentLength(header: string | null | undefined): number | null {
-  if (header === null || header === undefined) return null;
-  if (!/^\d{1,15}$/.test(header)) {
+function parseContentLength(header: string | undefined): number | null {
+  if (header === undefined) return null;
+  if (!/^\d+$/.test(header)) {
     throw new DocyardError("invalid_argument", "Content-Length must be a whole number of bytes");
   }
   return Number(header);

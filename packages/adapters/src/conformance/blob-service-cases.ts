@@ -122,21 +122,24 @@ export const SERVICE_CASES: readonly BlobCase[] = [
     when: serves,
     async run(open) {
       let isRead = false;
-      const body = new ReadableStream<Uint8Array<ArrayBuffer>>(
-        {
-          pull(controller) {
-            isRead = true;
-            controller.enqueue(bytesFor(101));
-            controller.close();
+      // Over the limit, and beyond what a number tells exactly.
+      for (const announced of ["101", "9".repeat(19)]) {
+        const body = new ReadableStream<Uint8Array<ArrayBuffer>>(
+          {
+            pull(controller) {
+              isRead = true;
+              controller.enqueue(bytesFor(101));
+              controller.close();
+            },
           },
-        },
-        { highWaterMark: 0 },
-      );
-      const put = await putRequest(open, "blob", body, {
-        sizeMax: 100,
-        headers: { "content-length": "101" },
-      });
-      expect(await codeOf(service(open).fetch(put, permissiveHost()))).toBe("too_large");
+          { highWaterMark: 0 },
+        );
+        const put = await putRequest(open, "blob", body, {
+          sizeMax: 100,
+          headers: { "content-length": announced },
+        });
+        expect(await codeOf(service(open).fetch(put, permissiveHost()))).toBe("too_large");
+      }
       expect(isRead).toBe(false);
       return [];
     },
@@ -188,6 +191,17 @@ export const SERVICE_CASES: readonly BlobCase[] = [
       expect(got.headers.get("content-encoding")).toBeNull();
       expectSame(await bodyOf(got), bytesFor(100));
       return ["blob"];
+    },
+  },
+  {
+    name: "a part of a file is refused, since it would pass for the whole",
+    when: serves,
+    async run(open) {
+      const headers = { "content-range": "bytes 0-99/200" };
+      const put = await putRequest(open, "blob", bytesFor(100), { headers });
+      expect(await codeOf(service(open).fetch(put, permissiveHost()))).toBe("invalid_argument");
+      expect(await open.blobs.stat("blob")).toBeNull();
+      return [];
     },
   },
   {

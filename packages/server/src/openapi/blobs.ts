@@ -114,7 +114,8 @@ export function blobOperations({ blobPath, settings }: Served): readonly Operati
       summary: "Send the bytes",
       description:
         "To an `uploadUrl` or `presignedUploadUrl` as it was handed out: the signature is the only credential. May be " +
-        "repeated until complete; what breaks off leaves nothing. Any content type, none is kept.",
+        "repeated until complete; what breaks off leaves nothing, and a part (`Content-Range`) is refused. Any content " +
+        "type, none is kept.",
       parameters: UPLOAD,
       body: {
         description: `The bytes, at most ${settings.sizeMax}.`,
