@@ -351,7 +351,7 @@ function createRequest(sizeMax: number): z.ZodType {
         maximum: sizeMax,
       },
       metadata: {
-        description: `Anything, to be searched for later: at most ${METADATA_BYTES_MAX} bytes of JSON, ${METADATA_VALUES_MAX} values, ${METADATA_DEPTH_MAX} levels`,
+        description: `Anything, to be searched for later: at most ${METADATA_BYTES_MAX} bytes of JSON, ${METADATA_VALUES_MAX} values, ${METADATA_DEPTH_MAX} levels. Numbers are IEEE 754 doubles: give longer ones, such as 64-bit ids, as strings`,
         type: ["object", "null"],
         additionalProperties: true,
         "x-docyard-max-bytes": METADATA_BYTES_MAX,
