@@ -81,7 +81,8 @@ async function readStream(request: Request, bytesMax: number): Promise<Uint8Arra
     if (size > bytesMax) {
       // Not awaited: a source that never ends must not hold the answer back.
       void reader.cancel().catch(() => undefined);
-      throw tooLarge(bytesMax);
+      // The host closes the connection then, and a client that was not told would send its next request into it.
+      throw tooLarge(bytesMax, { Connection: "close" });
     }
     chunks.push(next.value);
   }
@@ -94,8 +95,8 @@ async function readStream(request: Request, bytesMax: number): Promise<Uint8Arra
   return whole;
 }
 
-function tooLarge(bytesMax: number): HttpFault {
-  return new HttpFault(413, `Request body must be at most ${bytesMax} bytes`);
+function tooLarge(bytesMax: number, headers: Readonly<Record<string, string>> = {}): HttpFault {
+  return new HttpFault(413, `Request body must be at most ${bytesMax} bytes`, headers);
 }
 
 /**
