@@ -202,8 +202,26 @@ describe("refusals reach the client", () => {
     const socket = await dial(port, head("PUT", url, "Content-Length: 5000000000\r\n"));
     await until(() => socket.seen().includes("File size exceeds the limit of 100 bytes"));
     expect(socket.seen()).toMatch(/^HTTP\/1\.1 409 /);
+    expect(socket.seen()).toMatch(/^connection: close$/im);
     socket.destroy();
     expect(await filesBelow(root)).toEqual([]);
+  });
+
+  test("a connection goes on where the body was read to its end, and ends in words where it may not be", async () => {
+    const { blobs, port } = await serveDisk();
+    const url = await putUrl(blobs, "blob", MIB);
+    const kept = await dial(port, head("PUT", `${url}x`, "Content-Length: 5\r\n"));
+    await until(() => kept.seen().includes("HTTP/1.1 403 "));
+    expect(kept.seen()).not.toMatch(/^connection: close$/im);
+    kept.write(`hello${head("PUT", `${url}x`, "Content-Length: 0\r\nConnection: close\r\n")}`);
+    await until(() => kept.destroyed);
+    expect(kept.seen().match(/HTTP\/1\.1 403 /g)).toHaveLength(2);
+
+    const ended = await dial(port, head("PUT", `${url}x`, "Transfer-Encoding: chunked\r\n"));
+    await until(() => ended.seen().includes("HTTP/1.1 403 "));
+    expect(ended.seen()).toMatch(/^connection: close$/im);
+    ended.write("5\r\nhello\r\n0\r\n\r\n");
+    await until(() => ended.destroyed);
   });
 
   test("a client that sends everything before it reads still gets the answer", async () => {

@@ -4,6 +4,7 @@
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { BlobHost, NodeExchange } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import type { HeaderLookup } from "./http.ts";
@@ -44,7 +45,7 @@ export async function serveNode(
     }
     // So that a browser's script may read why; the host writes the rest of the answer.
     for (const [name, value] of Object.entries(CORS_HEADERS)) outgoing.setHeader(name, value);
-    if (!incoming.complete) linger(incoming);
+    if (!incoming.complete) linger(incoming, outgoing);
     throw error;
   }
 }
@@ -156,10 +157,14 @@ function headersOf({ headers }: IncomingMessage): HeaderLookup {
 
 /**
  * Reads on after a refusal, within bounds: closing a socket with unread data in it makes the kernel reset it, and the
- * client would see that instead of the answer.
+ * client would see that instead of the answer. Whoever may send more than that is told that the connection ends.
  */
-function linger(incoming: IncomingMessage): void {
+function linger(incoming: IncomingMessage, outgoing: ServerResponse): void {
   const { socket } = incoming;
+  const announced = incoming.headers["content-length"];
+  if (announced === undefined || Number(announced) > LINGER_BYTES_MAX) {
+    outgoing.setHeader("Connection", "close");
+  }
   const start = socket.bytesRead;
   let waited = 0;
   const timer = setInterval(() => {
@@ -167,10 +172,32 @@ function linger(incoming: IncomingMessage): void {
     if (waited >= LINGER_MS_MAX || socket.bytesRead - start > LINGER_BYTES_MAX) socket.destroy();
   }, LINGER_STEP_MS);
   timer.unref();
-  const stop = (): void => clearInterval(timer);
+  const closeNow = deferClose(socket);
+  const stop = (): void => {
+    clearInterval(timer);
+    closeNow();
+  };
   incoming.once("end", stop);
   incoming.once("close", stop);
   incoming.resume();
+}
+
+/**
+ * Node closes a connection as soon as its last answer is written, whatever is still to be read. From now on that only
+ * ends our side of it.
+ * @returns what closes it after all, if Node has asked for it or once it does
+ */
+function deferClose(socket: Socket): () => void {
+  let isAsked = false;
+  socket.destroySoon = () => {
+    isAsked = true;
+    socket.end();
+  };
+  return () => {
+    // The prototype's own again.
+    Reflect.deleteProperty(socket, "destroySoon");
+    if (isAsked) socket.destroySoon();
+  };
 }
 
 function isGone(outgoing: ServerResponse): boolean {
