@@ -468,6 +468,29 @@ describe("export and import", () => {
     expect(await shown(other, "dock_a")).toEqual(await shown(world, "dock_a"));
   });
 
+  test("a row whose commit was not answered, and comes later, has its bytes", async () => {
+    const world = await createWorld();
+    await add(world, "dock_a", "a");
+    const archive = await exported(world, "dock_a");
+    const other = await createWorld();
+    const { store, blobs } = other;
+    let commit = async (): Promise<void> => {};
+    const insert: typeof store.artifacts.insert = async (...args) => {
+      commit = () => store.artifacts.insert(...args);
+      throw new Error("the connection was lost at the commit");
+    };
+    await expect(
+      bring(other, archive, "dock_b", {
+        blobs,
+        store: { ...store, artifacts: { ...store.artifacts, insert } },
+      }),
+    ).rejects.toThrow("at the commit");
+    await commit();
+    expect(await shown(other, "dock_b")).toEqual(await shown(world, "dock_a"));
+    await requireWhole(other);
+    expect(await bring(other, archive, "dock_b")).toMatchObject({ imported: 0, present: 1 });
+  });
+
   test.each([
     ["filename", { filename: "../etc/passwd" }],
     ["id", { id: "art_1" }],

@@ -237,8 +237,11 @@ async function importArtifact(
       );
       return id === row.id ? "imported" : "renamed";
     } catch (error) {
-      // Another artifact of the same content, or of this id, came first; a full dock takes no bytes either.
-      if (holder === null && !(await artifacts.isBlobInUse(blobKey))) await blobs.delete(blobKey);
+      // Another artifact of the same content, or of this id, came first; a full dock takes no bytes either. After any
+      // other failure the row may be there yet (the answer to a commit got lost): then its bytes must be, too.
+      const isRefused = isDocyardError(error, "already_exists") || isDocyardError(error, "quota_exceeded");
+      if (isRefused && holder === null && !(await artifacts.isBlobInUse(blobKey)))
+        await blobs.delete(blobKey);
       if (!isDocyardError(error, "already_exists")) throw error;
     }
   }
