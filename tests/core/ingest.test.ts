@@ -156,6 +156,19 @@ describe("sources", () => {
     expect(new Set(rows.map(({ blobKey }) => blobKey)).size).toBe(1);
     expect(rows.filter(({ sharesBlob }) => !sharesBlob)).toHaveLength(1);
   });
+
+  test("equal content of an artifact that has lost its bytes brings them back", async () => {
+    const world = await studioWorld();
+    world.sources.set(URL_A, "video:1:same");
+    const made = [];
+    for (const name of ["one", "two"])
+      made.push(await world.studio.create({ name, type: "video", url: URL_A }));
+    const [one, two] = made as [Artifact, Artifact];
+    expect(await world.docyard.ingest(one.id)).toBe("completed");
+    await world.blobs.delete((await row(world, one.id)).blobKey!);
+    expect(await world.docyard.ingest(two.id)).toBe("completed");
+    for (const { id } of made) expect(await text(world, await row(world, id))).toBe("video:1:same");
+  });
 });
 
 describe("create refuses", () => {

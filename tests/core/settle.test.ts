@@ -364,6 +364,44 @@ describe("examples", () => {
     expect(await world.keys()).toEqual([studio.blobKey]);
   });
 
+  test("bytes that whoever has them has lost are put back, also where they are shared", async () => {
+    const world = await createWorld();
+    const studio = await addStudioArtifact(world, bytesOf("alpha"));
+    const writer = await world.writer("dock_a");
+    for (const isDuplicate of [false, true]) {
+      await world.blobs.delete(studio.blobKey!);
+      const { artifact: upload } = await writer.create({ filename: "a.txt" });
+      await putStaged(world, upload, "alpha");
+      expect(await writer.complete({ uploadId: upload.uploadId! })).toMatchObject({ isDuplicate });
+      await audit(world);
+    }
+    await auditCleanedUp(world);
+  });
+
+  test("a duplicate of lost bytes is one only if its own were put back", async () => {
+    const world = await createWorld();
+    const writer = await world.writer("dock_a");
+    const [first, second] = [await writer.create({ filename: "1" }), await writer.create({ filename: "2" })];
+    await putStaged(world, first.artifact, "alpha");
+    const { artifact: twin } = await writer.complete({ uploadId: first.artifact.uploadId! });
+    await world.blobs.delete(twin.blobKey!);
+    await putStaged(world, second.artifact, "alpha");
+    // The client sends something else at the last moment.
+    let isReplaced = false;
+    const late = world.hooked(async (call, act) => {
+      if (call === "blobs.copy" && !isReplaced) {
+        isReplaced = true;
+        await putStaged(world, second.artifact, "beta");
+      }
+      return act();
+    });
+    const answer = await (
+      await world.writer("dock_a", late)
+    ).complete({ uploadId: second.artifact.uploadId! });
+    expect(answer).toMatchObject({ isDuplicate: false, artifact: { id: second.artifact.id } });
+    expect(answer.artifact.digest).toBe(await sha256(bytesOf("beta")));
+  });
+
   test("a copy made for bytes that were then replaced does not stay behind", async () => {
     const world = await createWorld();
     const { artifact: upload } = await (await world.writer("dock_a")).create({ filename: "a.txt" });

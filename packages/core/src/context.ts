@@ -214,6 +214,22 @@ export function tombstone({ now, settings }: Context, artifact: Artifact): Artif
   };
 }
 
+/** Whether the bytes of a completed artifact are still what the store can tell at a glance. */
+export async function isThere({ blobs }: Context, { blobKey, size, digest }: Artifact): Promise<boolean> {
+  const info = blobKey === null ? null : await blobs.stat(blobKey);
+  return info !== null && info.size === size && (info.digest === null || info.digest === digest);
+}
+
+/**
+ * Before others rely on the bytes of a completed artifact: where they are lost or damaged, and the same are at `from`,
+ * they are put back, the one time that a final key is written twice. False when `from` holds something else by now.
+ */
+export async function hasBytesOr(context: Context, holder: Artifact, from: string): Promise<boolean> {
+  if (await isThere(context, holder)) return true;
+  const { blobKey, size, digest } = holder;
+  return context.blobs.copy(from, blobKey!, { size: size!, digest: digest! });
+}
+
 /** Deletes bytes that no completed row claims. */
 export async function dropUnlessUsed({ artifacts, blobs }: Context, blobKey: string): Promise<void> {
   if (!(await artifacts.isBlobInUse(blobKey))) await blobs.delete(blobKey);

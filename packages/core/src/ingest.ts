@@ -9,6 +9,7 @@ import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import {
   attemptsFolder,
+  hasBytesOr,
   newEvent,
   ownBlobKey,
   ring,
@@ -419,6 +420,7 @@ async function publish(
     if (artifact.face === "machine") {
       const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
       if (twin !== null) {
+        if (!(await hasBytesOr(context, twin, staged.key))) throw changedMeanwhile();
         await lease.write({ ...tombstone(context, artifact), duplicateOf: twin.id }, [
           "artifact.deleted",
           { duplicateOf: twin.id },
@@ -430,9 +432,11 @@ async function publish(
     const holder = await artifacts.findByDigest(artifact.dockId, content.digest);
     const blobKey = holder?.blobKey ?? ownBlobKey(artifact, content.digest);
     if (holder === null) await lease.check();
-    if (holder === null && !(await blobs.copy(staged.key, blobKey, content))) {
-      throw new DocyardError("upstream_failed", "The uploaded bytes changed while they were being read");
-    }
+    const isKept =
+      holder === null
+        ? await blobs.copy(staged.key, blobKey, content)
+        : await hasBytesOr(context, holder, staged.key);
+    if (!isKept) throw changedMeanwhile();
     try {
       await lease.write(
         {
@@ -454,6 +458,10 @@ async function publish(
     }
   }
   throw new Error(`artifact ${lease.artifact().id} could not be published in ${ROUNDS_MAX} rounds`);
+}
+
+function changedMeanwhile(): DocyardError {
+  return new DocyardError("upstream_failed", "The uploaded bytes changed while they were being read");
 }
 
 // ---- giving up, giving back, cleaning up -----------------------------------------------------------------------

@@ -9,7 +9,9 @@ import { filenameFault, isId, nextStatus, parseDigest } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import {
   bug,
+  hasBytesOr,
   invalid,
+  isThere,
   newEvent,
   ownBlobKey,
   ring,
@@ -187,14 +189,13 @@ async function settle(context: Context, first: Artifact, dock: Dock, by: string)
     // The client may have PUT other bytes since the last round.
     if (shareWith?.digest !== content.digest) shareWith = null;
     const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
-    if (twin !== null && !(await isThere(context, twin))) {
-      // Lost or damaged on the disk, and here are the same bytes again: the one time that a final key is written twice.
-      await blobs.copy(stagingKey, twin.blobKey!, content);
-    }
+    const holder = twin ?? shareWith;
+    // Refused when the client has PUT again meanwhile: look at the new bytes.
+    if (holder !== null && !(await hasBytesOr(context, holder, stagingKey))) continue;
     const blobKey: string = shareWith?.blobKey ?? ownBlobKey(artifact, content.digest);
     if (twin === null && shareWith === null) {
       copied.add(blobKey);
-      // Refused when the client has PUT again meanwhile: look at the new bytes.
+      // The same here.
       if (!(await blobs.copy(stagingKey, blobKey, content))) continue;
     }
     let updated: Artifact | null;
@@ -217,8 +218,8 @@ async function settle(context: Context, first: Artifact, dock: Dock, by: string)
     } catch (error) {
       if (!isDocyardError(error, "already_exists")) throw error;
       // Equal content won a unique index meanwhile. Of our own face: the next round finds the twin. Else: share it.
-      const holder = await artifacts.findByDigest(artifact.dockId, content.digest);
-      shareWith = holder !== null && holder.face !== "machine" ? holder : null;
+      const winner = await artifacts.findByDigest(artifact.dockId, content.digest);
+      shareWith = winner !== null && winner.face !== "machine" ? winner : null;
       continue;
     }
     if (updated !== null) {
@@ -237,12 +238,6 @@ async function settle(context: Context, first: Artifact, dock: Dock, by: string)
     artifact = current;
   }
   throw bug(`artifact ${artifact.id} did not settle in ${ROUNDS_MAX} rounds`);
-}
-
-/** Whether the bytes of a completed artifact are still what the store can tell at a glance. */
-async function isThere({ blobs }: Context, { blobKey, size, digest }: Artifact): Promise<boolean> {
-  const info = blobKey === null ? null : await blobs.stat(blobKey);
-  return info !== null && info.size === size && (info.digest === null || info.digest === digest);
 }
 
 /** What `complete` answers for an upload that needs no settling any more. */
