@@ -265,6 +265,22 @@ describe("endings", () => {
     expect(JSON.stringify((await row(world, id)).failure)).not.toContain("secret");
   });
 
+  test("a source whose bytes cannot be taken is let go of, also before its first byte", async () => {
+    const world = await studioWorld();
+    world.sources.set(URL_A, "video:1:ok");
+    const { id } = await world.studio.create({ name: "x", type: "video", url: URL_A });
+    let body: AsyncIterable<Uint8Array> | undefined;
+    const full: BlobStore = {
+      ...world.blobs,
+      async put(_key, given) {
+        body = given;
+        throw new Error("too many open files");
+      },
+    };
+    expect(await world.through({ blobs: full }).ingest(id)).toBe("retrying");
+    expect(await body![Symbol.asyncIterator]().next()).toMatchObject({ done: true });
+  });
+
   test("asked to stop, a worker gives the row back and the attempt does not count", async () => {
     const world = await studioWorld();
     const stop = new AbortController();

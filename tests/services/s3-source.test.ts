@@ -105,11 +105,23 @@ test("aborting ends the body with the signal's reason", async () => {
   await expect(reading).rejects.toThrow("stopped");
 });
 
+test("a body that is given up before its first byte leaves no connection behind", async () => {
+  const proxy = await cuttingProxy(new URL(bucket.endpoint), Number.POSITIVE_INFINITY);
+  try {
+    const found = await source.open(path(NAME), credentials({ endpoint: proxy.url }), { sizeMax: 1e9 });
+    expect(await proxy.connections()).toBeGreaterThan(0);
+    await found.body[Symbol.asyncIterator]().return?.();
+    await expect.poll(() => proxy.connections()).toBe(0);
+  } finally {
+    await proxy.close();
+  }
+});
+
 /** Forwards to the server, and cuts each connection after so many bytes of answer. */
 async function cuttingProxy(
   to: URL,
   bytesEach: number,
-): Promise<{ url: string; cuts(): number; close(): Promise<void> }> {
+): Promise<{ url: string; cuts(): number; connections(): Promise<number>; close(): Promise<void> }> {
   let cuts = 0;
   const server: Server = createServer((inbound) => {
     const outbound = connect(Number(to.port), to.hostname);
@@ -135,6 +147,10 @@ async function cuttingProxy(
     // The signature covers the host, so the proxy has to be addressed as itself; Ceph takes any name with path style.
     url: `http://127.0.0.1:${port}`,
     cuts: () => cuts,
+    connections: () =>
+      new Promise((resolve, reject) =>
+        server.getConnections((error, count) => (error === null ? resolve(count) : reject(error))),
+      ),
     close: () => new Promise((resolve) => server.close(() => resolve())),
   };
 }

@@ -322,11 +322,13 @@ async function openMedia(config: Config): Promise<Media> {
   const scratchDir = resolve(scratchFolder(config));
   await mkdir(scratchDir, { recursive: true, mode: 0o700 });
   const startWorker = mediaWorkerStarter();
-  const media = mediabunnyMedia({ scratchDir, ...(startWorker === undefined ? {} : { startWorker }) });
+  // No join is begun, or gone on with, that would be refused when it is done.
+  const sizes = { scratchDir, sizeMax: config.maxSize };
+  const media = mediabunnyMedia({ ...sizes, ...(startWorker === undefined ? {} : { startWorker }) });
   if (config.ffmpeg === "") return media;
   const { ffmpegMedia } = await import("@docyard/adapters/media/ffmpeg");
   const ffprobe = config.ffmpeg.replace(/ffmpeg(?=[^/\\]*$)/, "ffprobe");
-  return ffmpegMedia({ ffmpeg: config.ffmpeg, ffprobe, scratchDir, fallbackFor: media });
+  return ffmpegMedia({ ffmpeg: config.ffmpeg, ffprobe, ...sizes, fallbackFor: media });
 }
 
 /** Beside the blobs there is room for what will become one; a bucket has no folder to spare. */

@@ -275,11 +275,23 @@ async function stageSingle(
 
 async function save(context: Context, lease: Lease, key: string, source: SourceBody): Promise<Staged> {
   const { sizeMax } = context.settings;
-  if (source.size !== null && source.size > sizeMax) throw sizeLimitError(sizeMax);
-  return {
-    key,
-    ...(await context.blobs.put(key, source.body, { sizeMax, signal: lease.signal, mayVanish: true })),
-  };
+  try {
+    if (source.size !== null && source.size > sizeMax) throw sizeLimitError(sizeMax);
+    return {
+      key,
+      ...(await context.blobs.put(key, source.body, { sizeMax, signal: lease.signal, mayVanish: true })),
+    };
+  } catch (error) {
+    letGo(source.body);
+    throw error;
+  }
+}
+
+/** A body may not have been asked for its first byte yet, and then holds its connection or its file. */
+function letGo(body: AsyncIterable<Uint8Array>): void {
+  const leave = async (): Promise<unknown> => body[Symbol.asyncIterator]().return?.();
+  // Not waited for: one that is stuck may never answer. What went wrong before is the reason to tell.
+  leave().catch(() => {});
 }
 
 /** Bytes that a client has staged: the store says what they are, or reads them to know. */

@@ -16,7 +16,16 @@ import { Agent, buildConnector } from "undici";
 import { addressPolicy } from "./address.ts";
 import { suggestedFilename } from "./filename.ts";
 import type { Answer, Ask } from "./transfer.ts";
-import { announcedSize, contentCoding, decoded, limited, paced, resumed, upstreamError } from "./transfer.ts";
+import {
+  announcedSize,
+  contentCoding,
+  decoded,
+  ending,
+  limited,
+  paced,
+  resumed,
+  upstreamError,
+} from "./transfer.ts";
 
 export interface ResolvedAddress {
   readonly address: string;
@@ -182,29 +191,6 @@ export function httpFetch(options: HttpFetchOptions = {}): HttpFetch {
       await agent.destroy();
     },
   };
-}
-
-/** The same chunks; runs `end` once when the source is exhausted, fails or is left, even before its first chunk. */
-function ending(source: AsyncGenerator<Uint8Array>, end: () => void): AsyncIterable<Uint8Array> {
-  const iterator: AsyncIterator<Uint8Array> = {
-    async next() {
-      try {
-        const next = await source.next();
-        if (next.done === true) end();
-        return next;
-      } catch (error) {
-        end();
-        throw error;
-      }
-    },
-    // A generator that has not begun would end without running its `finally`: the connection is ended here.
-    async return() {
-      end();
-      await source.return(undefined);
-      return { done: true, value: undefined };
-    },
-  };
-  return { [Symbol.asyncIterator]: () => iterator };
 }
 
 /** An undici agent that cannot connect to a refused address, and the checks that need no connection. */

@@ -9,6 +9,7 @@ import type { OpenOptions, S3Source, SourceBody } from "@docyard/core";
 import { DocyardError, parseS3Path } from "@docyard/core";
 import type { Bucket } from "../s3-bucket.ts";
 import { isMissing, openBucket } from "../s3-bucket.ts";
+import { ending } from "./transfer.ts";
 
 /** How often a download that broke off is taken up again before a byte must have arrived. */
 const RESUMES_MAX = 4;
@@ -65,13 +66,16 @@ async function openObject(bucket: Bucket, key: string, options: OpenOptions): Pr
   const size = first.ContentLength;
   if (size === undefined) throw new Error("S3 did not say how long the object is");
   if (size > sizeMax) {
-    await discard(first);
+    discard(first);
     throw new DocyardError("too_large", `File size exceeds the limit of ${sizeMax} bytes`);
   }
   return {
     size,
     contentType: first.ContentType ?? null,
-    body: { [Symbol.asyncIterator]: () => readAll(bucket, key, first, size, signal) },
+    body: ending(readAll(bucket, key, first, size, signal), () => {
+      discard(first);
+      bucket.destroy();
+    }),
   };
 }
 
@@ -103,14 +107,13 @@ async function* readAll(
         if (failure.code !== "upstream_failed" || ++failures > RESUMES_MAX) throw failure;
         await sleep(RESUME_DELAY_MS * failures, undefined, signal === undefined ? {} : { signal });
       }
-      await discard(response);
+      discard(response);
       response = undefined;
     }
     if (position > size)
       throw new DocyardError("upstream_failed", `Bucket ${bucket.name} sent too many bytes`);
   } finally {
-    await discard(response);
-    bucket.destroy();
+    discard(response);
   }
 }
 
@@ -135,7 +138,7 @@ async function getFrom(
 }
 
 /** Lets go of a body that is not read to its end. */
-async function discard(response: GetObjectCommandOutput | undefined): Promise<void> {
+function discard(response: GetObjectCommandOutput | undefined): void {
   const body = response?.Body as { destroy?: () => void } | undefined;
   body?.destroy?.();
 }

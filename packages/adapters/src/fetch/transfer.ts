@@ -265,6 +265,29 @@ export async function* limited(
   }
 }
 
+/** The same chunks; runs `end` once when the source is exhausted, fails or is left, even before its first chunk. */
+export function ending(source: AsyncGenerator<Uint8Array>, end: () => void): AsyncIterable<Uint8Array> {
+  const iterator: AsyncIterator<Uint8Array> = {
+    async next() {
+      try {
+        const next = await source.next();
+        if (next.done === true) end();
+        return next;
+      } catch (error) {
+        end();
+        throw error;
+      }
+    },
+    // A generator that has not begun would end without running its `finally`: its connection is ended here.
+    async return() {
+      end();
+      await source.return(undefined);
+      return { done: true, value: undefined };
+    },
+  };
+  return { [Symbol.asyncIterator]: () => iterator };
+}
+
 /** Faults that stay until somebody changes the origin, and their words. The rest is worth another try. */
 const PERMANENT: Readonly<Record<string, string>> = {
   ENOTFOUND: "does not exist",
