@@ -16,13 +16,14 @@ import {
   utimes,
   writeFile,
 } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { DiskBlobs } from "@docyard/adapters/blob/disk";
 import { diskBlobs } from "@docyard/adapters/blob/disk";
 import { THREADED_BYTES_MIN } from "../../packages/adapters/src/blob/hashing.ts";
 import { parseSidecar, printSidecar } from "../../packages/adapters/src/blob/sidecar.ts";
 import { permissiveHost } from "@docyard/adapters/conformance/blob-store";
+import type { DiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import { nodeDiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import type { BlobHost } from "@docyard/core";
 import { isDocyardError } from "@docyard/core";
@@ -653,6 +654,25 @@ describe("opening", () => {
     expect(await folders()).toEqual(["docks"]);
     await put(blobs, key(7), bytesOfSize(10));
     expect(await blobs.stat(key(7))).not.toBeNull();
+  });
+
+  test("a folder is made in one that a delete prunes at that moment, again and again", async () => {
+    // What a delete does between the look at a folder and the making of one in it.
+    let prunes = 0;
+    const io: DiskIo = {
+      ...nodeDiskIo,
+      mkdir: (async (path: string) => {
+        if (path.endsWith("/19") && prunes++ < 3) await nodeDiskIo.rmdir(dirname(path));
+        return nodeDiskIo.mkdir(path);
+      }) as DiskIo["mkdir"],
+    };
+    const { blobs, root } = await disk({ io });
+    const bytes = bytesOfSize(7);
+    await put(blobs, "staged/blob", bytes);
+    await blobs.copy("staged/blob", "final/19/blob", { size: 7, digest: digestOf(bytes) });
+    prunes = 0;
+    await put(blobs, "other/19/blob", bytes);
+    expect(await filesBelow(root)).toEqual(["final/19/blob", "other/19/blob", "staged/blob"]);
   });
 
   test("a folder removed under the running store is made again", async () => {

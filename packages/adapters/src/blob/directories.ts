@@ -9,6 +9,8 @@ import { isErrno } from "./disk-io.ts";
 
 /** Directories remembered as made and synced; forgetting one costs a mkdir and an fsync. */
 const KNOWN_MAX = 10_000;
+/** How often something is tried whose directory is pruned meanwhile: each time is another delete's. */
+export const PRUNED_MAX = 8;
 
 export interface Directories {
   /** Makes a directory at or below the root, and every missing one above it; resolves when their names are durable. */
@@ -80,12 +82,28 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     if (isNew) await sync(dirname(directory));
   };
 
-  const make = async (directory: string): Promise<void> => {
+  /** Works in a directory, which a delete may find empty and prune at any moment: then it is made again first. */
+  const within = async (directory: string, work: () => Promise<unknown>): Promise<void> => {
+    for (let round = 1; ; round++) {
+      await ensure(directory);
+      try {
+        await work();
+        return;
+      } catch (error) {
+        if (!isErrno(error, "ENOENT") || round === PRUNED_MAX) throw error;
+        forget(directory);
+      }
+    }
+  };
+
+  const make = (directory: string): Promise<void> => {
     if (directory === root) return makeRoot(directory);
-    await ensure(dirname(directory));
-    await makeUnlessThere(directory);
-    // Also when it was there: whoever made it may have died before its name was durable.
-    await sync(dirname(directory));
+    const above = dirname(directory);
+    return within(above, async () => {
+      await makeUnlessThere(directory);
+      // Also when it was there: whoever made it may have died before its name was durable.
+      await sync(above);
+    });
   };
 
   const ensure = (directory: string): Promise<void> => {
@@ -101,8 +119,12 @@ export function createDirectories(io: DiskIo, root: string): Directories {
 
   const ensureForNow = async (directory: string): Promise<void> => {
     if (known.has(directory)) return known.get(directory);
-    await ensure(dirname(directory));
-    await makeUnlessThere(directory);
+    await within(dirname(directory), () => makeUnlessThere(directory));
+  };
+
+  const forget = (directory: string): void => {
+    for (let path = directory; path.length > root.length; path = dirname(path)) known.delete(path);
+    known.delete(root);
   };
 
   const prune = async (directory: string): Promise<void> => {
@@ -122,9 +144,6 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     ensureForNow,
     prune,
     sync,
-    forget(directory) {
-      for (let path = directory; path.length > root.length; path = dirname(path)) known.delete(path);
-      known.delete(root);
-    },
+    forget,
   };
 }

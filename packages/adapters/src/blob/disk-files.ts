@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import { dirname, join } from "node:path";
 import type { BlobInfo } from "@docyard/core";
 import type { Directories } from "./directories.ts";
-import { createDirectories } from "./directories.ts";
+import { createDirectories, PRUNED_MAX } from "./directories.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
 import { isErrno, unlessMissing } from "./disk-io.ts";
 import { readPieces, readSums } from "./disk-read.ts";
@@ -158,12 +158,16 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     const path = pathFor(key);
     await lock(key, async () => {
       try {
-        await name(path, staged, mayVanish).catch(async (error: unknown) => {
-          if (!isErrno(error, "ENOENT")) throw error;
-          // Somebody has removed the directory, before either rename: make it again, once.
-          directories.forget(dirname(path));
-          await name(path, staged, mayVanish);
-        });
+        for (let round = 1; ; round++) {
+          try {
+            await name(path, staged, mayVanish);
+            break;
+          } catch (error) {
+            if (!isErrno(error, "ENOENT") || round === PRUNED_MAX) throw error;
+            // Somebody has removed the directory, before either rename: make it again.
+            directories.forget(dirname(path));
+          }
+        }
       } catch (error) {
         await discard(staged);
         throw error;
