@@ -10,6 +10,7 @@ import { memoryStore } from "@docyard/adapters/store/memory";
 import type { BackgroundReport, Docyard, Queue } from "@docyard/core";
 import { createDocyard } from "@docyard/core";
 import { describe, expect, test } from "vitest";
+import { artifactRow } from "./rows.ts";
 import { fakeIngest } from "./studio-parts.ts";
 import { addStudioArtifact, bytesOf, createWorld, HOUR_MS, MINUTE_MS, type World } from "./world.ts";
 
@@ -82,6 +83,29 @@ describe("the sweep", () => {
       error: new Error("the row is locked"),
     });
     expect((await world.store.artifacts.get({ id }))?.status).toBe("upload_failed");
+  });
+
+  test("reads a backlog that waits for workers a few times at most, however long it is", async () => {
+    const world = await createWorld();
+    const backlog = 3_000;
+    for (let i = 0; i < backlog; i++) {
+      const id = `art_${String(i).padStart(26, "0")}`;
+      const row = artifactRow({
+        id,
+        face: "studio",
+        source: { kind: "url", url: "https://e.com/a" },
+        dueAt: 0,
+      });
+      await world.store.artifacts.insert(row, { type: "artifact.created", at: world.now(), by: null });
+    }
+    let rows = 0;
+    const counted = world.hooked(async (call, run) => {
+      const answer = await run();
+      if (call === "artifacts.due") rows += (answer as readonly unknown[]).length;
+      return answer;
+    });
+    expect(await counted.sweep()).toEqual({ handled: backlog, failures: [] });
+    expect(rows).toBeLessThanOrEqual(5 * backlog);
   });
 
   test("looks for what nobody wants, and for what is too old, at its own pace", async () => {

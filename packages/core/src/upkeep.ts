@@ -36,7 +36,8 @@ export async function sweep(context: Context, options: SweepOptions = {}): Promi
   /** Rows that were dealt with and are due still (a worker has not come yet, a clean-up fails): looked past, not at. */
   let passed = 0;
   while (mayGoOn()) {
-    const asked = passed + SWEEP_BATCH;
+    // As many again as are looked past: a backlog is read a few times in all, not once for each batch.
+    const asked = passed + Math.max(SWEEP_BATCH, passed);
     const due = await context.artifacts.due(context.now(), asked);
     const fresh = due.filter(({ id, version }) => !seen.has(`${id}:${version}`));
     if (fresh.length === 0 && due.length < asked) break;
