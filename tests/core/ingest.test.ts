@@ -65,6 +65,22 @@ describe("sources", () => {
     );
   });
 
+  test("a presigned upload stays for an artifact that was made of it late and waits for room", async () => {
+    const HOUR_MS = 3_600_000;
+    const world = await studioWorld();
+    const { s3Path, upload } = await world.studio.presign("late.mp4");
+    expect((await world.put(upload.url, "video:5000:late")).status).toBe(200);
+    world.clock.now += 23 * HOUR_MS;
+    const { id } = await world.studio.create({ name: "x", type: "video", s3Path });
+    const full = world.through({ blobs: { ...world.blobs, space: async () => 0 } });
+    expect(await full.ingest(id)).toBe("retrying");
+    world.clock.now += 3 * HOUR_MS;
+    expect(await world.docyard.sweepStaging()).toBe(0);
+    expect(await world.docyard.ingest(id)).toBe("completed");
+    world.clock.now += 24 * HOUR_MS;
+    expect(await world.docyard.sweepStaging()).toBe(1);
+  });
+
   test("a presigned path without bytes fails and says so", async () => {
     const world = await studioWorld();
     const { s3Path } = await world.studio.presign("never.mp4");

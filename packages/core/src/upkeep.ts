@@ -136,6 +136,8 @@ export async function sweepStaging(
 ): Promise<number> {
   const { artifacts, blobs, settings, now } = context;
   const before = now() - settings.uploadWindowMs - settings.graceMs;
+  // No row names these, and one that was made of them late has a window of its own.
+  const presignedBefore = before - settings.uploadWindowMs;
   let removed = 0;
   let after: string | undefined;
   while (options.signal?.aborted !== true) {
@@ -144,8 +146,8 @@ export async function sweepStaging(
       ...(after === undefined ? {} : { after }),
     });
     for (const { key, modifiedAt } of page) {
-      if (modifiedAt >= before) continue;
       const name = key.slice(STAGING_PREFIX.length).split("/", 1)[0]!;
+      if (modifiedAt >= (name.startsWith("temp_") ? presignedBefore : before)) continue;
       const artifact = (await artifacts.get({ uploadId: name })) ?? (await artifacts.get({ id: name }));
       // A row that is still due cleans up by itself, and may need its staged bytes to know what else to remove.
       if (artifact !== null && artifact.dueAt !== null) continue;
