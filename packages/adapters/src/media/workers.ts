@@ -36,6 +36,11 @@ export interface MediaWorkers {
   close(): Promise<void>;
 }
 
+/**
+ * Parts in which a thread's silence is measured, and one that lasts twice as long does not count: then this process was
+ * stopped, or its main thread was busy, and a thread that said something could not be heard.
+ */
+const SILENCE_PARTS = 4;
 /** Milliseconds a thread may take to load its code, on a machine that is busy with other things. */
 const START_MS = 60_000;
 
@@ -153,7 +158,17 @@ function runJob(
       clearTimeout(watchdog);
       // While bytes are owed the input is slow, not the thread.
       if (owed > 0) return;
-      watchdog = setTimeout(() => fail(new WorkerLost("no progress")), patienceMs());
+      const partMs = patienceMs() / SILENCE_PARTS;
+      let parts = 0;
+      const listen = (): void => {
+        const from = performance.now();
+        watchdog = setTimeout(() => {
+          if (performance.now() - from < 2 * partMs) parts++;
+          if (parts === SILENCE_PARTS) fail(new WorkerLost("no progress"));
+          else listen();
+        }, partMs);
+      };
+      listen();
     };
     const onError = (error: Error): void => fail(new WorkerLost(error.message, { cause: error }));
     const onExit = (): void => fail(new WorkerLost("the thread ended"));
