@@ -78,6 +78,19 @@ describe("memory queue", () => {
     );
   });
 
+  test("rings that nobody takes do not pile up, and those that wait are delivered", async () => {
+    const queue = memoryQueue();
+    for (let i = 0; i < 20_000; i++) await queue.push(`${i}`);
+    expect(queue.waiting).toBe(10_000);
+    const listener = listen(queue);
+    await settle();
+    while (queue.waiting > 0) await settle();
+    await queue.push("another");
+    await settle();
+    expect(listener.seen).toEqual([...Array.from({ length: 10_000 }, (_, i) => `${i}`), "another"]);
+    await listener.stop();
+  });
+
   test("a delay beyond what a timer can hold is kept in steps", async () => {
     const clock = fakeClock();
     const queue = memoryQueue({ now: clock.now, setTimeout: clock.setTimeout });

@@ -350,7 +350,10 @@ export interface BlobService {
 
 /** A doorbell, not a ledger: losing a ring costs time, never work, because the sweep rings again (design idea 1). */
 export interface Queue {
-  /** Ring for this artifact, at the earliest after `delayMs`: delivered at least once while the queue lives, in any order, perhaps twice. */
+  /**
+   * Ring for this artifact, at the earliest after `delayMs`: delivered at least once while the queue lives and is not
+   * full of others (thousands), in any order, perhaps twice.
+   */
   push(id: string, options?: { readonly delayMs?: number }): Promise<void>;
   /**
    * Calls `handle(id)` for each ring, at most `concurrency` at a time, until the signal aborts; resolves when the

@@ -15,6 +15,11 @@ export interface MemoryQueueOptions {
 /** The queue, and how many rings nobody has taken yet; those that are still to come do not count. */
 export type MemoryQueue = Queue & { readonly waiting: number };
 
+/**
+ * Rings that wait at once; those beyond it are the sweep's. Where other processes do the work nobody ever takes one, and
+ * they would pile up for as long as the server runs.
+ */
+const WAITING_MAX = 10_000;
 /** The longest a timer can wait; longer ones are set again when it has run out (a timer's delay is 31 bits). */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
@@ -27,7 +32,7 @@ export function memoryQueue(options: MemoryQueueOptions = {}): MemoryQueue {
   const closing = new AbortController();
 
   const ring = (id: string): void => {
-    waiting.add(id);
+    if (waiting.size < WAITING_MAX) waiting.add(id);
     for (const hand of hands) hand();
   };
 
