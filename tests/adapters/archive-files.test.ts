@@ -18,7 +18,7 @@ import {
 } from "node:fs/promises";
 import { createReadStream } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import { memoryStore } from "@docyard/adapters/store/memory";
@@ -237,6 +237,20 @@ describe("a folder", () => {
     const names = await readdir(path);
     expect(names.filter((one) => one.startsWith("records-"))).toHaveLength(1);
     expect(names).not.toContain(".tmp");
+  });
+
+  test("syncs the folders of what it keeps: whoever wrote it may have been killed before", async () => {
+    const path = join(folder, "archive");
+    await backUp(await filled("one"), path);
+    const [blob = ""] = (await filesIn(path)).filter((name) => name.startsWith("blobs/"));
+    const { size } = await stat(join(path, blob));
+    const archive = await folderWriter(path, false);
+    expect(await archive.holds(basename(blob), size)).toBe(true);
+    // What it looks at, it misses.
+    await rm(join(path, "blobs"), { recursive: true });
+    await expect(archive.finish(await readFile(join(path, "docyard-archive.json")))).rejects.toThrow(
+      blob.slice(0, 8),
+    );
   });
 
   test("with --check, a blob that was damaged there is written again", async () => {

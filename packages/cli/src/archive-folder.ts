@@ -78,9 +78,10 @@ export async function folderWriter(root: string, isChecked: boolean): Promise<Ar
         if (isErrno(error, "ENOENT")) return null;
         throw error;
       });
-      if (found?.size !== size) return false;
-      if (!isChecked) return true;
-      return isWhole(path, size, digest);
+      if (found?.size !== size || (isChecked && !(await isWhole(path, size, digest)))) return false;
+      // Whoever wrote it may have been cut off before its name was durable: `finish` sees to it.
+      await ensure(dirname(path));
+      return true;
     },
     writeBlob: ({ digest, size }, body) =>
       write(blobName(digest), body, (written) => written.digest === digest && written.size === size),
