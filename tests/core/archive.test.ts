@@ -177,14 +177,16 @@ describe("backup and restore", () => {
     expect(await completedRows(there.store)).toHaveLength(4);
   });
 
-  test("bytes damaged in one dock and whole in another are whole in the archive", async () => {
+  test("bytes damaged in one dock and whole in others are whole in the archive, and there once", async () => {
     const world = await createWorld();
     const first = await add(world, "dock_a", "same");
     await add(world, "dock_b", "same");
+    await add(world, "dock_z", "same");
     await world.blobs.delete(first.blobKey!);
     const archive = memoryArchive();
-    const { lost } = await backUp(world, archive);
+    const { lost, manifest } = await backUp(world, archive);
     expect(lost).toMatchObject([{ id: first.id, fault: "missing" }]);
+    expect(manifest.counts).toMatchObject({ blobs: 1, bytes: 4, lost: 1 });
     const there = emptyPorts();
     expect((await restore(there, archive.reader())).lost).toEqual([]);
     await requireWhole(there);

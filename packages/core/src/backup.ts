@@ -225,9 +225,10 @@ export async function copyBlobs(
 
   const copy = async (row: Artifact): Promise<{ row: Artifact; isHeld: boolean }> => {
     const digest = row.digest!;
-    const before = underWay.get(digest);
-    if (done.get(digest) !== undefined || (before !== undefined && (await before))) {
-      return { row, isHeld: true };
+    if (done.get(digest) !== undefined) return { row, isHeld: true };
+    // Of those that waited for one that failed, one copies, and the others wait again.
+    for (let before = underWay.get(digest); before !== undefined; before = underWay.get(digest)) {
+      if (await before) return { row, isHeld: true };
     }
     const copying = copyOnce(row);
     underWay.set(digest, copying);
