@@ -635,6 +635,17 @@ describe("opening", () => {
     await later.blobs.close();
   });
 
+  test("temporary files of dead processes go while the store is open, too", async () => {
+    const { root, blobs } = await disk();
+    await put(blobs, "blob", bytesOfSize(7));
+    await writeFile(join(root, ".tmp/999999-abandoned"), "half a file");
+    expect(await blobs.dropUnfinished(Date.now() - 3_600_000)).toBe(0);
+    expect(await blobs.dropUnfinished(Date.now() + 3_600_000)).toBe(1);
+    expect(await filesBelow(root)).toEqual(["blob"]);
+    await rm(join(root, ".tmp"), { recursive: true });
+    expect(await blobs.dropUnfinished(Date.now())).toBe(0);
+  });
+
   test("folders go with their last blob, and come back while others put and delete in them", async () => {
     const { blobs, root } = await disk();
     const folders = async (): Promise<string[]> =>

@@ -52,6 +52,8 @@ export interface BlobFiles {
   prepare(now: number): Promise<void>;
   /** Proves that files can be made, written and removed here. */
   probe(): Promise<void>;
+  /** Removes temporary files that nobody has touched since (milliseconds since 1970 UTC), and says how many. */
+  dropUnfinished(before: number): Promise<number>;
   /** Writes and syncs the body under temporary names. @throws DocyardError `too_large` */
   stage(
     body: AsyncIterable<Uint8Array>,
@@ -320,9 +322,23 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     }
   };
 
+  const dropUnfinished: BlobFiles["dropUnfinished"] = async (before) => {
+    let dropped = 0;
+    for (const entry of (await unlessMissing(io.readdir(tempDirectory))) ?? []) {
+      const path = join(tempDirectory, entry);
+      const stats = await unlessMissing(io.lstat(path));
+      // The change time: linking an old upload here makes it recent.
+      if (stats === null || !stats.isFile() || stats.ctimeMs >= before) continue;
+      await drop(path);
+      dropped++;
+    }
+    return dropped;
+  };
+
   return {
     pathFor,
     probe,
+    dropUnfinished,
     stage,
     adopt,
     pin,
@@ -334,12 +350,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     async prepare(now) {
       await directories.ensure(tempDirectory);
       await probe();
-      for (const entry of await io.readdir(tempDirectory)) {
-        const path = join(tempDirectory, entry);
-        const stats = await unlessMissing(io.lstat(path));
-        // The change time: linking an old upload here makes it recent.
-        if (stats !== null && now - stats.ctimeMs > TEMP_AGE_MAX_MS) await drop(path);
-      }
+      await dropUnfinished(now - TEMP_AGE_MAX_MS);
     },
 
     sync: (key) => directories.sync(dirname(pathFor(key))),

@@ -3,7 +3,8 @@
  * `cp`. Durable before it answers, verified whenever it hands bytes out; what a key means is left to core.
  *
  * Beside each blob of more than one MiB lies `<key>.crc` (see `sidecar.ts`); what is being written lies in
- * `<root>/.tmp`. Losing a sidecar costs one more read of the blob, never the blob. Folders are never removed.
+ * `<root>/.tmp`. Losing a sidecar costs one more read of the blob, never the blob. A folder goes with its
+ * last blob.
  */
 
 import { setMaxListeners } from "node:events";
@@ -47,9 +48,9 @@ export interface DiskBlobsOptions {
   readonly io?: DiskIo;
 }
 
-/** A store that always serves its own URLs, on Node's objects too, and knows how much room there is. */
+/** A store that always serves its own URLs, on Node's objects too, knows its room, and cleans up after crashes. */
 export type DiskBlobs = BlobStore &
-  Required<Pick<BlobStore, "space">> & { readonly serve: Required<BlobService> };
+  Required<Pick<BlobStore, "dropUnfinished" | "space">> & { readonly serve: Required<BlobService> };
 
 /** Milliseconds for which a number of free bytes is good enough: asking costs a thread that the writers want. */
 const FREE_TTL_MS = 1_000;
@@ -195,6 +196,7 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
     copy: (from, to, expected) => run(() => copy(from, to, expected)),
     delete: (key, { mayReturn = false } = {}) => run(() => files.remove(key, mayReturn)),
     list: (prefix, page) => run(() => listFiles(io, root, prefix, page)),
+    dropUnfinished: (before) => run(() => files.dropUnfinished(before)),
     // Pure computing, a thousand times for one page of a list: nothing for `close` to wait for.
     async signPut(key, grant) {
       closing.signal.throwIfAborted();
