@@ -3,6 +3,7 @@
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { openScratch } from "../../packages/adapters/src/media/scratch.ts";
 import { expect, test } from "vitest";
 
@@ -29,6 +30,26 @@ test("leftovers go, files in use and those of others stay", async () => {
       "docyard-media-in-use.mp4",
       "somebody-elses.mp4",
     ]);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
+
+test("leftovers that were too young at first go while others work there", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "docyard-scratch-"));
+  try {
+    let now = 0;
+    const left = join(folder, "docyard-media-left.mp4");
+    await writeFile(left, "");
+    const scratch = openScratch(folder, () => now);
+    // Until it has been looked at: whoever looks only once will not see that it has become old.
+    await sleep(50);
+    const old = Date.now() / 1_000 - DAY_S - 60;
+    await utimes(left, old, old);
+    now = DAY_S * 1_000;
+    scratch.file();
+    await scratch.close();
+    expect(await readdir(folder)).toEqual([]);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

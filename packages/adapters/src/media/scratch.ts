@@ -29,12 +29,20 @@ const PREFIX = "docyard-media-";
 /** Milliseconds after which a file that nobody has written to belongs to no living process: no join takes a day. */
 const LEFTOVER_AGE_MS = 86_400_000;
 
-/** Also begins to remove what processes that were killed have left in the folder. */
-export function openScratch(folder: string): Scratch {
+/**
+ * Also begins to remove what processes that were killed have left in the folder; and again with a new file, once a day.
+ * @param now milliseconds from any moment on
+ */
+export function openScratch(folder: string, now: () => number = () => performance.now()): Scratch {
   const files = new Set<ScratchFile>();
-  const tidying = removeLeftovers(folder);
+  let tidiedAt = now();
+  let tidying = removeLeftovers(folder);
   return {
     file(extension = "") {
+      if (now() - tidiedAt >= LEFTOVER_AGE_MS) {
+        tidiedAt = now();
+        tidying = removeLeftovers(folder);
+      }
       const path = join(folder, `${PREFIX}${randomUUID()}${extension}`);
       const file: ScratchFile = {
         path,
