@@ -4,7 +4,7 @@
  * write nothing any more, and deletes only what it made itself.
  */
 
-import type { Artifact, ArtifactChange, EventType, Fragment, MediaType } from "./artifact.ts";
+import type { Artifact, Fragment, MediaType } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import {
@@ -19,9 +19,9 @@ import {
 } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import { requireRoom } from "./intake.ts";
-import type { JsonObject } from "./json.ts";
+import type { Lease } from "./lease.ts";
+import { holdLease, LeaseLost } from "./lease.ts";
 import type { FetchUrl, Media, MediaFacts, MediaInput, S3Source, SourceBody } from "./ports-ingest.ts";
-import type { Quota } from "./quota.ts";
 import type { Sealer } from "./secrets.ts";
 import { resolvePresigned } from "./studio.ts";
 
@@ -48,11 +48,6 @@ export interface IngestOptions {
   readonly signal?: AbortSignal;
   /** Told why an attempt failed, in full: for the log. The artifact itself only ever shows what its client may see. */
   readonly onError?: (error: unknown) => void;
-}
-
-/** The one error that ends a run without a word: the row belongs to someone else now. */
-class LeaseLost extends Error {
-  override readonly name = "LeaseLost";
 }
 
 /** Bytes under a staging key, verified as they were written. */
@@ -114,7 +109,7 @@ async function run(
   }
 }
 
-// ---- taking and holding ----------------------------------------------------------------------------------------
+// ---- taking ----------------------------------------------------------------------------------------------------
 
 /** Takes the row if it wants a worker and no one else has it: one guarded write decides. */
 async function claim(context: Context, id: string): Promise<Artifact | null> {
@@ -137,85 +132,6 @@ async function claim(context: Context, id: string): Promise<Artifact | null> {
     },
     newEvent(context, "artifact.started", null, { attempt: artifact.attempts + 1 }),
   );
-}
-
-interface Lease {
-  /** The row as this worker last wrote it. */
-  artifact(): Artifact;
-  /** Aborts when the lease is lost, or when the host asks to stop. */
-  readonly signal: AbortSignal;
-  isLost(): boolean;
-  isStopping(): boolean;
-  /**
-   * A fenced write: nothing happens unless this worker still owns the row.
-   * @throws LeaseLost
-   */
-  write(change: ArtifactChange, event: [EventType, JsonObject?] | null, quota?: Quota): Promise<Artifact>;
-  /**
-   * Before a step that no version guards. Whoever is stopped in between leaves bytes that the sweep of the row removes.
-   * @throws LeaseLost
-   */
-  check(): Promise<void>;
-  /** Ends the renewals. */
-  stop(): void;
-}
-
-function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal | undefined): Lease {
-  const { artifacts, settings, now } = context;
-  const { leaseMs } = settings.ingest;
-  const lost = new AbortController();
-  let artifact = claimed;
-  let writing: Promise<unknown> = Promise.resolve();
-
-  const lose = (): LeaseLost => {
-    const error = new LeaseLost(`lease of artifact ${claimed.id} lost`);
-    lost.abort(error);
-    return error;
-  };
-
-  const write: Lease["write"] = (change, event, quota) => {
-    // One at a time: each write carries the version that the one before it made.
-    const next = writing.then(async () => {
-      if (lost.signal.aborted) throw lose();
-      const updated = await artifacts.update(
-        artifact.id,
-        artifact.version,
-        change,
-        event === null ? null : newEvent(context, event[0], null, event[1]),
-        quota,
-      );
-      if (updated === null) throw lose();
-      artifact = updated;
-      return updated;
-    });
-    writing = next.catch(() => {});
-    return next;
-  };
-
-  const renewal = setInterval(() => {
-    write({ dueAt: now() + leaseMs }, null).catch((error: unknown) => {
-      // A store that fails now may work at the next renewal; once the lease has run out it is no longer ours to hope for.
-      if (!(error instanceof LeaseLost) && (artifact.dueAt ?? 0) <= now()) lose();
-    });
-  }, leaseMs / 3);
-
-  return {
-    artifact: () => artifact,
-    signal: stopSignal === undefined ? lost.signal : AbortSignal.any([lost.signal, stopSignal]),
-    isLost: () => lost.signal.aborted,
-    isStopping: () => stopSignal?.aborted === true,
-    write,
-    check() {
-      // In line with the writes, so that a renewal under way does not look like someone else's.
-      const next = writing.then(async () => {
-        const row = lost.signal.aborted ? null : await artifacts.get({ id: artifact.id });
-        if (row?.version !== artifact.version) throw lose();
-      });
-      writing = next.catch(() => {});
-      return next;
-    },
-    stop: () => clearInterval(renewal),
-  };
 }
 
 // ---- getting the bytes -----------------------------------------------------------------------------------------
@@ -429,26 +345,27 @@ async function publish(
   const dock = await context.accounts.find("dock", { id: lease.artifact().dockId });
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const artifact = lease.artifact();
-    if (artifact.face === "machine") {
-      const twin = await artifacts.findByDigest(artifact.dockId, content.digest, "machine");
-      if (twin !== null) {
-        if (!(await hasBytesOr(context, twin, staged.key))) throw changedMeanwhile();
-        await lease.write({ ...tombstone(context, artifact), duplicateOf: twin.id }, [
-          "artifact.deleted",
-          { duplicateOf: twin.id },
-        ]);
-        return "completed";
-      }
-    }
+    const { dockId, face } = artifact;
+    const twin = face === "machine" ? await artifacts.findByDigest(dockId, content.digest, face) : null;
     // Equal bytes are stored once per dock: whoever has them already lends them.
-    const holder = await artifacts.findByDigest(artifact.dockId, content.digest);
+    const holder = twin ?? (await artifacts.findByDigest(dockId, content.digest));
     const blobKey = holder?.blobKey ?? ownBlobKey(artifact, content.digest);
     if (holder === null) await lease.check();
     const isKept =
       holder === null
         ? await blobs.copy(staged.key, blobKey, content)
         : await hasBytesOr(context, holder, staged.key);
-    if (!isKept) throw changedMeanwhile();
+    if (!isKept) {
+      throw new DocyardError("upstream_failed", "The uploaded bytes changed while they were being read");
+    }
+    if (twin !== null) {
+      const duplicateOf = twin.id;
+      await lease.write({ ...tombstone(context, artifact), duplicateOf }, [
+        "artifact.deleted",
+        { duplicateOf },
+      ]);
+      return "completed";
+    }
     try {
       await lease.write(
         {
@@ -470,10 +387,6 @@ async function publish(
     }
   }
   throw new Error(`artifact ${lease.artifact().id} could not be published in ${ROUNDS_MAX} rounds`);
-}
-
-function changedMeanwhile(): DocyardError {
-  return new DocyardError("upstream_failed", "The uploaded bytes changed while they were being read");
 }
 
 // ---- giving up, giving back, cleaning up -----------------------------------------------------------------------

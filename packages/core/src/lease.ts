@@ -1,0 +1,96 @@
+/**
+ * A worker's hold on one row: writes that are fenced by the row's version, and renewals while the work takes. Taking a
+ * row, and what is done with it, is `ingest.ts`.
+ */
+
+import type { Artifact, ArtifactChange, EventType } from "./artifact.ts";
+import type { Context } from "./context.ts";
+import { newEvent } from "./context.ts";
+import type { JsonObject } from "./json.ts";
+import type { Quota } from "./quota.ts";
+
+/** The one error that ends a run without a word: the row belongs to someone else now. */
+export class LeaseLost extends Error {
+  override readonly name = "LeaseLost";
+}
+
+/** A row that this worker has taken, until somebody else does. */
+export interface Lease {
+  /** The row as this worker last wrote it. */
+  artifact(): Artifact;
+  /** Aborts when the lease is lost, or when the host asks to stop. */
+  readonly signal: AbortSignal;
+  isLost(): boolean;
+  isStopping(): boolean;
+  /**
+   * A fenced write: nothing happens unless this worker still owns the row.
+   * @throws LeaseLost
+   */
+  write(change: ArtifactChange, event: [EventType, JsonObject?] | null, quota?: Quota): Promise<Artifact>;
+  /**
+   * Before a step that no version guards. Whoever is stopped in between leaves bytes that the sweep of the row removes.
+   * @throws LeaseLost
+   */
+  check(): Promise<void>;
+  /** Ends the renewals. */
+  stop(): void;
+}
+
+/** Renews what was claimed, at a third of its time, until it is stopped. */
+export function holdLease(context: Context, claimed: Artifact, stopSignal: AbortSignal | undefined): Lease {
+  const { artifacts, settings, now } = context;
+  const { leaseMs } = settings.ingest;
+  const lost = new AbortController();
+  let artifact = claimed;
+  let writing: Promise<unknown> = Promise.resolve();
+
+  const lose = (): LeaseLost => {
+    const error = new LeaseLost(`lease of artifact ${claimed.id} lost`);
+    lost.abort(error);
+    return error;
+  };
+
+  const write: Lease["write"] = (change, event, quota) => {
+    // One at a time: each write carries the version that the one before it made.
+    const next = writing.then(async () => {
+      if (lost.signal.aborted) throw lose();
+      const updated = await artifacts.update(
+        artifact.id,
+        artifact.version,
+        change,
+        event === null ? null : newEvent(context, event[0], null, event[1]),
+        quota,
+      );
+      if (updated === null) throw lose();
+      artifact = updated;
+      return updated;
+    });
+    writing = next.catch(() => {});
+    return next;
+  };
+
+  const renewal = setInterval(() => {
+    write({ dueAt: now() + leaseMs }, null).catch((error: unknown) => {
+      // A store that fails now may work at the next renewal; once the lease has run out it is no longer ours to hope for.
+      if (!(error instanceof LeaseLost) && (artifact.dueAt ?? 0) <= now()) lose();
+    });
+  }, leaseMs / 3);
+
+  return {
+    artifact: () => artifact,
+    signal: stopSignal === undefined ? lost.signal : AbortSignal.any([lost.signal, stopSignal]),
+    isLost: () => lost.signal.aborted,
+    isStopping: () => stopSignal?.aborted === true,
+    write,
+    check() {
+      // In line with the writes, so that a renewal under way does not look like someone else's.
+      const next = writing.then(async () => {
+        const row = lost.signal.aborted ? null : await artifacts.get({ id: artifact.id });
+        if (row?.version !== artifact.version) throw lose();
+      });
+      writing = next.catch(() => {});
+      return next;
+    },
+    stop: () => clearInterval(renewal),
+  };
+}
