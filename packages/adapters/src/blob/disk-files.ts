@@ -52,7 +52,7 @@ export interface BlobFiles {
   prepare(now: number): Promise<void>;
   /** Proves that files can be made, written and removed here. */
   probe(): Promise<void>;
-  /** Removes temporary files that nobody has touched since (milliseconds since 1970 UTC), and says how many. */
+  /** Removes others' temporary files that nobody has touched since (milliseconds since 1970 UTC), and says how many. */
   dropUnfinished(before: number): Promise<number>;
   /** Writes and syncs the body under temporary names. @throws DocyardError `too_large` */
   stage(
@@ -326,6 +326,8 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     let dropped = 0;
     for (const entry of (await unlessMissing(io.readdir(tempDirectory))) ?? []) {
       const path = join(tempDirectory, entry);
+      // Our own are taken away by whoever made them, whatever the clock says by now.
+      if (path.startsWith(tempPrefix)) continue;
       const stats = await unlessMissing(io.lstat(path));
       // The change time: linking an old upload here makes it recent.
       if (stats === null || !stats.isFile() || stats.ctimeMs >= before) continue;
