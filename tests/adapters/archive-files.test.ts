@@ -154,7 +154,8 @@ describe.each(["archive", "archive.tar"])("%s", (name) => {
 
   test("that is none says so", async () => {
     const path = join(folder, name);
-    await expect(restored(path)).rejects.toThrow("ENOENT");
+    await expect(restored(path)).rejects.toThrow(`${path}: no such file or folder (ENOENT)`);
+    await expect(restored("")).rejects.toThrow("name one");
     if (name.endsWith(".tar")) {
       await writeFile(path, "x".repeat(2_000));
       await expect(restored(path)).rejects.toThrow("The archive is damaged: no tar header at 0");
@@ -214,6 +215,15 @@ describe.each(["archive", "archive.tar"])("%s", (name) => {
 });
 
 describe("a folder", () => {
+  test("may be spelt as shells complete it", async () => {
+    const world = await filled("a");
+    for (const [n, spelt] of ["./archive", "archive/", ".//archive//", "x/../archive"].entries()) {
+      const path = `${folder}/${n}/${spelt}`;
+      await backUp(world, path);
+      await requireSame(await restored(path), world);
+    }
+  });
+
   test("takes a second backup, reads nothing twice, and is whole at any moment", async () => {
     const world = await filled("a", "b");
     const path = join(folder, "archive");
@@ -276,7 +286,11 @@ describe("a folder", () => {
   test("that cannot be written says why", async () => {
     const path = join(folder, "file");
     await writeFile(path, "");
-    await expect(folderWriter(join(path, "archive"), false)).rejects.toThrow("ENOTDIR");
+    const inside = join(path, "archive");
+    await expect(backUp(await filled(), inside)).rejects.toThrow(
+      `${inside}: part of the path is not a folder (ENOTDIR)`,
+    );
+    await expect(backUp(await filled(), path)).rejects.toThrow(`${path}: a file is in the way (EEXIST)`);
   });
 
   test("whose manifest has grown beyond measure is refused", async () => {

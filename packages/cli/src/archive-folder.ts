@@ -5,7 +5,7 @@
 
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { ArchiveReader, ArchiveWriter } from "@docyard/core";
 import { MANIFEST_BYTES_MAX, readManifest, RECORDS_BYTES_MAX } from "@docyard/core";
 import {
@@ -30,7 +30,9 @@ const RECORDS_FOLDER = /^records-\d+$/;
  * @param isChecked whether blobs of an earlier run are read before they are believed
  * @throws Failure where the folder holds something else
  */
-export async function folderWriter(root: string, isChecked: boolean): Promise<ArchiveWriter> {
+export async function folderWriter(path: string, isChecked: boolean): Promise<ArchiveWriter> {
+  // `./backup` and `backup/` too are what `dirname` of a file in it says.
+  const root = resolve(path);
   await mkdir(root, { recursive: true, mode: FOLDER_MODE });
   const strange = (await readdir(root)).find((name) => !isOurs(name));
   if (strange !== undefined) {

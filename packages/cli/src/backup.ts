@@ -10,12 +10,12 @@ import type {
   BackupReport,
   RestoreReport,
 } from "@docyard/core";
-import { backup as backUp, restore as restoreAll } from "@docyard/core";
+import { backup as backUp, isDocyardError, restore as restoreAll } from "@docyard/core";
 import { folderReader, folderWriter } from "./archive-folder.ts";
 import { tarReader, tarWriter } from "./archive-tar.ts";
 import type { Answer, Said } from "./commands.ts";
 import type { Config } from "./config.ts";
-import { EXIT_DAMAGE, UsageError } from "./failure.ts";
+import { EXIT_DAMAGE, Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf } from "./keyring.ts";
 import { operate, type Operation } from "./operator.ts";
 import { list, record } from "./print.ts";
@@ -118,9 +118,9 @@ export async function writing<T>(
   isChecked: boolean,
   work: (archive: ArchiveWriter) => Promise<T>,
 ): Promise<T> {
-  refuseCompressed(path);
-  if (!isTar(path)) return work(await folderWriter(path, isChecked));
-  const archive = await tarWriter(path);
+  refuseStrange(path);
+  if (!isTar(path)) return work(await opening(path, () => folderWriter(path, isChecked)));
+  const archive = await opening(path, () => tarWriter(path));
   try {
     return await work(archive);
   } finally {
@@ -129,9 +129,9 @@ export async function writing<T>(
 }
 
 export async function reading<T>(path: string, work: (archive: ArchiveReader) => Promise<T>): Promise<T> {
-  refuseCompressed(path);
-  if (!isTar(path)) return work(await folderReader(path));
-  const archive = await tarReader(path);
+  refuseStrange(path);
+  if (!isTar(path)) return work(await opening(path, () => folderReader(path)));
+  const archive = await opening(path, () => tarReader(path));
   try {
     return await work(archive);
   } finally {
@@ -139,7 +139,19 @@ export async function reading<T>(path: string, work: (archive: ArchiveReader) =>
   }
 }
 
-function refuseCompressed(path: string): void {
+/** What the system says of a path does not name it. */
+async function opening<T>(path: string, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    if (error instanceof Failure || isDocyardError(error)) throw error;
+    throw new Failure(`${path}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/** @throws UsageError for what is no path of an archive */
+function refuseStrange(path: string): void {
+  if (path === "") throw new UsageError("an archive is a folder or a .tar file: name one");
   if (/\.(?:gz|tgz|xz|zst|bz2|zip|7z)$/i.test(path)) {
     throw new UsageError(`${path}: an archive is a folder or a .tar file; compress it afterwards`);
   }
