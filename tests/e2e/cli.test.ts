@@ -139,6 +139,7 @@ describe("commands print one JSON document, or text", () => {
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       return stdout;
     };
+    await text("migrate");
     expect(await text("dock", "list")).toBe("none\n");
     expect(await text("org", "create", "Metro")).toMatch(
       /^Organization org_\w+ created\.\n\n {2}id +org_\w+\n/,
@@ -202,6 +203,7 @@ describe("the keys that sign", () => {
     Object.fromEntries(keys.map(({ id, state }) => [id, state]));
 
   test("are listed and rotated without their secrets, as JSON and as text", async () => {
+    await runJson(["migrate"], here());
     expect(await runJson(["signing", "list"], here())).toEqual([]);
     expect(await runJson(["signing", "rotate"], here())).toMatchObject({
       made: ["token-1", "url-1"],
@@ -350,7 +352,9 @@ describe("what cannot be done is said in one line", () => {
     [["serve", "now"], 'unexpected word "now"'],
     [["client", "create"], "--name must be given"],
     [["client", "create", "--name", "x", "--port", "1"], "--port means nothing to this command"],
-    [["org", "create"], "the command needs one more word"],
+    [["org", "create"], "org create <name>: <name> is missing"],
+    [["artifact", "upload", "d"], "artifact upload <dock> <files..>: <files..> is missing"],
+    [["completion"], "the command needs one more word"],
     [
       ["--db", "mysql://u:secret@host/db"],
       '--db: there is no driver for "mysql" (choose from: sqlite[:FILE]',
@@ -363,7 +367,6 @@ describe("what cannot be done is said in one line", () => {
     [["--blob", "gs://bucket"], '--blob: there is no driver for "gs" (choose from: a folder'],
     [["--queue", "sqs://x"], '--queue: there is no driver for "sqs" (choose from: memory'],
     [["dock", "list", "--db", "memory"], "--db memory lives inside one server process"],
-    [["signing", "rotate", "--only", "url"], "--only url is neither of tokens, urls"],
   ])("usage: %j", async (args, message) => {
     const said = await refused(args, 2);
     expect(said).toContain(message);
@@ -371,6 +374,10 @@ describe("what cannot be done is said in one line", () => {
   });
 
   test("core's own refusals", async () => {
+    await runJson(["migrate"], here());
+    expect(await refused(["signing", "rotate", "--only", "url"], 2)).toContain(
+      "--only url is neither of tokens, urls",
+    );
     expect(await refused(["dock", "create", "d"], 1)).toBe("There is no organization yet: create one first");
     await runJson(["org", "create", "One"], here());
     await runJson(["dock", "create", "d"], here());
@@ -388,7 +395,21 @@ describe("what cannot be done is said in one line", () => {
     expect(await refused(["dock", "create", "e"], 1)).toBe("There are several organizations: name one");
   });
 
+  test.each([
+    ["client", "list"],
+    ["signing", "rotate"],
+    ["backup", "there"],
+    ["artifact", "list", "d"],
+    ["retention"],
+  ])("without a database, %s %s makes none", async (...args) => {
+    expect(await refused(args, 1)).toBe(
+      `there is no database ${join(folder.path, "docyard.db")}: name the server's with --db or DOCYARD_DB, or start a server on this one first`,
+    );
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
   test("--verbose adds the stack", async () => {
+    await runJson(["migrate"], here());
     const { code, stderr } = await run(["client", "disable", "mc_none", "--verbose"], here());
     expect(code).toBe(1);
     expect(stderr).toMatch(/^docyard-server: Client mc_none not found\nDocyardError: [^]*\n {4}at /);

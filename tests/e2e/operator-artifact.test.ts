@@ -157,7 +157,9 @@ test("what cannot be done says why, and how to say it", async () => {
     [["artifact", "upload", "nowhere", "files/small.txt"], 1, "Dock nowhere not found"],
     [["artifact", "upload", "d", "files/small.txt", "--metadata", "[]"], 2, "--metadata: "],
     [["artifact", "rm", id, "art_none"], 1, "art_none not found"],
-    [["artifact", "upload", "d"], 2, "the command needs one more word"],
+    [["artifact", "upload", "d"], 2, "<files..> is missing"],
+    [["artifact", "list", "d", "--limit", "0"], 2, "--limit: write 1 to 1000"],
+    [["artifact", "list", "d", "--limit", "1001"], 2, "--limit: write 1 to 1000"],
     [["stats", "--db", "memory"], 2, "no other command can reach it"],
   ];
   for (const [args, code, message] of cases) {

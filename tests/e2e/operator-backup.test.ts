@@ -318,6 +318,9 @@ describe("killed and run again", () => {
     const again = await run(["restore", join(damaged, "b")], { cwd: there });
     expect(again).toMatchObject({ code: 1, stdout: "" });
     expect(again.stderr).toContain("The store has rows already");
+    const imported = await run(["import", join(damaged, "b")], { cwd: there });
+    expect(imported).toMatchObject({ code: 1, stdout: "" });
+    expect(imported.stderr).toContain("is a backup of a whole server: restore it");
     expect(await withStore(there, (store) => store.artifacts.get({ id: second!.id }))).toEqual(second);
   });
 });

@@ -8,7 +8,7 @@ import type { FileHandle } from "node:fs/promises";
 import { link, open, rename, stat, unlink } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Artifact, ArtifactStatus, Created, JsonObject, WritableDock } from "@docyard/core";
-import { DocyardError, isId, parseFilter } from "@docyard/core";
+import { DocyardError, isId, PAGE_LIMIT_MAX, parseFilter } from "@docyard/core";
 import { isErrno, readPart, syncFolder, writeFully } from "./archive-io.ts";
 import type { Answer, Said } from "./commands.ts";
 import type { Config } from "./config.ts";
@@ -54,7 +54,8 @@ export async function listArtifacts(said: Said, config: Config): Promise<Answer>
       const dock = await dockNamed(operation, said.positional);
       const reader = await operation.docyard.open(operatorOf(dock), dock.id, "artifacts:read");
       const [search, metadata, limit, status] = ["search", "metadata", "limit", "status"].map(said.flag);
-      if (limit !== undefined && !/^\d{1,4}$/.test(limit)) throw new UsageError("--limit: write 1 to 1000");
+      if (limit !== undefined && !isLimit(limit))
+        throw new UsageError(`--limit: write 1 to ${PAGE_LIMIT_MAX}`);
       const { items, page } = await reader.list({
         ...(search === undefined ? {} : { search }),
         ...(metadata === undefined ? {} : { filter: parseFilter(metadata) }),
@@ -74,6 +75,10 @@ export async function listArtifacts(said: Said, config: Config): Promise<Answer>
     },
     AGAIN,
   );
+}
+
+function isLimit(text: string): boolean {
+  return /^\d{1,9}$/.test(text) && Number(text) >= 1 && Number(text) <= PAGE_LIMIT_MAX;
 }
 
 function statusesOf(text: string): Exclude<ArtifactStatus, "deleted">[] {

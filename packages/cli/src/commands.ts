@@ -36,6 +36,8 @@ export interface Command {
   readonly flags: Readonly<Record<string, Flag>>;
   /** Options beyond those that every command takes. */
   readonly options?: readonly OptionName[];
+  /** Whether it has a meaning where there is no database yet. */
+  readonly isBeginning?: boolean;
   readonly run: (said: Said, config: Config) => Promise<Answer>;
 }
 
@@ -69,6 +71,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     describe: "Create an organization",
     positional: { name: "name", describe: "Its name, for people" },
     flags: {},
+    isBeginning: true,
     run: onStore(async (store, { positional }) => {
       const made = organization(await createProvisioning(store.accounts).createOrganization(positional));
       return { document: made, text: record(`Organization ${made.id} created.`, made) };
@@ -298,6 +301,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     describe: "Try the store, bytes, queue and public URL, and say what is wrong and how to mend it",
     flags: {},
     options: ["blob", "queue", "publicUrl", "maxSize"],
+    isBeginning: true,
     run: async (_, config) => (await import("./doctor.ts")).doctor(config),
   },
   ...OPERATOR_COMMANDS,
@@ -306,11 +310,13 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       "Ask the server on --host and --port whether it is ready, for health checks; exit code 1: it is not",
     flags: {},
     options: ["host", "port", "tlsCert"],
+    isBeginning: true,
     run: async (_, config) => (await import("./health.ts")).health(config),
   },
   migrate: {
     describe: "Bring the tables up to this version (every start does this as well)",
     flags: {},
+    isBeginning: true,
     async run(_, config) {
       const { from, to } = await migrateStore(config);
       const text =

@@ -4,7 +4,7 @@ import { exportDock as exportAll, importDock as importAll, readManifest } from "
 import { reading, watched, withFindings, writing } from "./backup.ts";
 import type { Answer, Said } from "./commands.ts";
 import type { Config } from "./config.ts";
-import { EXIT_DAMAGE } from "./failure.ts";
+import { EXIT_DAMAGE, Failure } from "./failure.ts";
 import { dockNamed, operate, OPERATOR_ID } from "./operator.ts";
 import { record } from "./print.ts";
 import { size } from "./progress.ts";
@@ -54,11 +54,9 @@ export async function importDock(said: Said, config: Config): Promise<Answer> {
     async (operation) => {
       const { signal } = operation;
       const { dock, report } = await reading(source, async (archive) => {
-        // Exports name their dock; a backup is refused below.
-        const dock = await dockNamed(
-          operation,
-          said.flag("dock") ?? readManifest(archive.manifest).dock ?? "",
-        );
+        const { kind, dock: named } = readManifest(archive.manifest);
+        if (kind !== "export") throw new Failure(`${source} is a backup of a whole server: restore it`);
+        const dock = await dockNamed(operation, said.flag("dock") ?? named ?? "");
         const report = await watched((onProgress) =>
           importAll(operation, archive, dock, { by: OPERATOR_ID, signal, onProgress }),
         );

@@ -27,7 +27,7 @@ import {
 } from "./failure.ts";
 import type { Grammar } from "./manual.ts";
 import { VERSION } from "./version.ts";
-import { FORMS } from "./wire.ts";
+import { FORMS, requireDatabase } from "./wire.ts";
 
 const PROGRAM = "docyard-server";
 /** Columns of `--help`; narrower terminals wrap it. */
@@ -112,6 +112,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 }
 
 async function runAndPrint(command: Command, said: Said, config: Config): Promise<void> {
+  if (command.isBeginning !== true) requireDatabase(config);
   const { document, text } = await command.run(said, config);
   process.stdout.write(config.json ? `${JSON.stringify(document)}\n` : text);
 }
@@ -233,14 +234,18 @@ const PLACES: Readonly<Record<NonNullable<Command["more"]>["how"], string>> = {
   any: "[name..]",
 };
 
-function addCommand(to: Argv, words: string, command: Command, onRequest: (request: Request) => void): void {
-  const { positional, more, flags, describe } = command;
-  const places = [
+/** What follows the words of a command. */
+function placesOf({ positional, more }: Command): string[] {
+  return [
     ...(positional === undefined ? [] : [`<${positional.name}>`]),
     ...(more === undefined ? [] : [PLACES[more.how].replace("name", more.name)]),
   ];
+}
+
+function addCommand(to: Argv, words: string, command: Command, onRequest: (request: Request) => void): void {
+  const { positional, more, flags, describe } = command;
   to.command(
-    [words, ...places].join(" "),
+    [words, ...placesOf(command)].join(" "),
     describe,
     (one) => {
       if (positional !== undefined) {
@@ -321,16 +326,23 @@ function explain(message: string, argv: readonly string[]): string {
   const told = /^(Unknown arguments?|Missing required arguments?|Not enough arguments following): (.+)$/.exec(
     message,
   );
-  if (told === null) {
-    return message.startsWith("Not enough non-option arguments")
-      ? "the command needs one more word"
-      : message;
-  }
+  if (told === null) return explainMissing(message, argv) ?? message;
   const [, kind = "", list = ""] = told;
   const words = list.split(", ");
   if (kind.startsWith("Missing")) return `${words.map((word) => `--${word}`).join(" and ")} must be given`;
   if (kind.startsWith("Not enough")) return `--${words[0]} needs a value`;
   return words.map((word) => explainUnknown(word, argv)).join("; ");
+}
+
+/** Which word a command is short of; null where the message is about something else. */
+function explainMissing(message: string, argv: readonly string[]): string | null {
+  const told = /^Not enough non-option arguments: got (\d+)/.exec(message);
+  if (told === null) return null;
+  const found = Object.entries(COMMANDS).find(([words]) => `${argv.join(" ")} `.startsWith(`${words} `));
+  if (found === undefined) return "the command needs one more word";
+  const [words, command] = found;
+  const places = placesOf(command);
+  return `${[words, ...places].join(" ")}: ${places[Number(told[1])] ?? "a word"} is missing`;
 }
 
 function explainUnknown(word: string, argv: readonly string[]): string {

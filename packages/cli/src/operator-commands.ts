@@ -44,6 +44,7 @@ export const OPERATOR_COMMANDS: Readonly<Record<string, Command>> = {
     positional: { name: "source", describe: "A folder, or a file that ends in .tar" },
     flags: {},
     options: ["blob"],
+    isBeginning: true,
     run: async (said, config) => (await import("./backup.ts")).restore(said, config),
   },
   export: {

@@ -4,6 +4,7 @@
  */
 
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { isIP } from "node:net";
 import { tmpdir } from "node:os";
@@ -155,6 +156,21 @@ export function schemeOf(target: string): string {
  */
 export async function openStore(config: Pick<Config, "db">): Promise<Store> {
   return open("--db", STORES, schemeOf(config.db), config.db, undefined);
+}
+
+/**
+ * Whoever stands in the wrong folder, or forgot the settings of the service, would else work on an empty database that
+ * is made for them, and a backup of it would be complete.
+ * @throws Failure where a SQLite file should be and is none
+ */
+export function requireDatabase({ db }: Pick<Config, "db">): void {
+  if (schemeOf(db) !== "sqlite") return;
+  const file = resolve(sqliteFile(db));
+  // A folder that is not there either, the driver has words for.
+  if (existsSync(file) || !existsSync(dirname(file))) return;
+  throw new Failure(
+    `there is no database ${file}: name the server's with --db or DOCYARD_DB, or start a server on this one first`,
+  );
 }
 
 /** Brings the tables of the store up to date. @throws as `openStore` does. */
