@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { banner } from "../../packages/cli/src/first-run.ts";
 import { exchange, machineClient, type MachineClient, put } from "./client.ts";
 import { BIN, build, run, type Server, start, startServer, tempFolder } from "./program.ts";
 
@@ -100,6 +101,12 @@ describe("starting", () => {
     expect(uploadUrl).toMatch(/^https:\/\/files\.example\.com\/docyard\/v1\/blobs\//);
     // As a proxy would: the prefix taken off, the rest as it is.
     await put(uploadUrl!.replace("https://files.example.com/docyard", direct), Buffer.from("x"));
+  });
+
+  test("with a public URL it still says where it listens", () => {
+    const [here, there] = ["http://127.0.0.1:8080", "https://files.example.com"];
+    expect(banner("1.0.0", here, here)).toBe(`docyard 1.0.0 listens on ${here}\n`);
+    expect(banner("1.0.0", here, there)).toBe(`docyard 1.0.0 listens on ${here} for ${there}\n`);
   });
 
   test("options reach the server from variables and the config file", async () => {

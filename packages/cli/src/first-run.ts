@@ -5,9 +5,9 @@
 
 import type { FirstRunDocument } from "./documents.ts";
 
-/** One line, on every start. */
-export function banner(version: string, url: string): string {
-  return `docyard ${version} listens on ${url}\n`;
+/** One line, on every start: where this machine has it, and where clients do, if that is elsewhere. */
+export function banner(version: string, here: string, url: string): string {
+  return `docyard ${version} listens on ${here}${url === here ? "" : ` for ${url}`}\n`;
 }
 
 /** The credentials, and the main job in three commands for any POSIX shell with curl and sed. */

@@ -181,7 +181,7 @@ function hello(
   process.stdout.write(
     config.json
       ? `${JSON.stringify({ url, port, version: VERSION, firstRun: first })}\n`
-      : banner(VERSION, url) + (first === null ? "" : welcome(first, url)),
+      : banner(VERSION, defaultPublicUrl(config, port), url) + (first === null ? "" : welcome(first, url)),
   );
 }
 
