@@ -3,7 +3,7 @@
 import { rename, stat, utimes, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { DiskBlobs } from "@docyard/adapters/blob/disk";
-import type { DiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
+import type { DiskFile, DiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import { nodeDiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import { permissiveHost } from "@docyard/adapters/conformance/blob-store";
 import { isDocyardError } from "@docyard/core";
@@ -239,6 +239,58 @@ describe("the n-th call fails", () => {
       await expect(put(blobs, "blob", bytesOfSize(100))).rejects.toThrow(words);
     }
     expect(await filesBelow(root)).toEqual([]);
+    await close();
+  });
+
+  test.each([
+    ["is full", "ENOSPC", "There is no space left on the blob disk"],
+    ["fails", "EIO", "EIO: made up, rest"],
+    ["takes the rest", null, null],
+  ])("a disk that takes half a write, and then %s", async (_, code, words) => {
+    const halving = async (file: DiskFile): Promise<DiskFile> => {
+      let n = 0;
+      return {
+        ...file,
+        writev: async (chunks, at) => {
+          if (++n === 1) return file.writev([Buffer.concat(chunks).subarray(0, 1_000)], at);
+          if (code !== null) throw Object.assign(new Error(`${code}: made up, rest`), { code });
+          return file.writev(chunks, at);
+        },
+      };
+    };
+    const { blobs, root, close } = await openDisk();
+    const bytes = bytesOfSize(MIB + 3_000);
+    await put(blobs, "before", bytes);
+    const io: DiskIo = {
+      ...nodeDiskIo,
+      createFile: async (...args) => halving(await nodeDiskIo.createFile(...args)),
+    };
+    const halved = await openDisk({ root, io });
+    const sent = put(halved.blobs, "blob", bytes);
+    if (words === null) {
+      await sent;
+      expect(await contentDigest(halved.blobs, "blob")).toBe(digestOf(bytes));
+    } else {
+      await expect(sent).rejects.toThrow(words);
+      expect(await halved.blobs.stat("blob")).toBeNull();
+    }
+    await halved.close();
+    await close();
+  });
+
+  test("a disk that is full already is opened, for reading and for what makes room", async () => {
+    const { blobs, root, close } = await openDisk();
+    await put(blobs, "blob", bytesOfSize(100));
+    const io: DiskIo = {
+      ...nodeDiskIo,
+      createFile: async () => Promise.reject(Object.assign(new Error("no room"), { code: "ENOSPC" })),
+    };
+    const full = await openDisk({ root, io });
+    expect(await contentDigest(full.blobs, "blob")).toBe(digestOf(bytesOfSize(100)));
+    await expect(full.blobs.ready()).rejects.toThrow("no room");
+    await full.blobs.delete("blob");
+    expect(await full.blobs.stat("blob")).toBeNull();
+    await full.close();
     await close();
   });
 

@@ -605,6 +605,7 @@ describe("opening", () => {
         await writeFile(join(root, "file"), "");
         return join(root, "file");
       },
+      "it is no folder",
     ],
     [
       "below a file",
@@ -612,13 +613,14 @@ describe("opening", () => {
         await writeFile(join(root, "file"), "");
         return join(root, "file/x");
       },
+      "it is no folder",
     ],
-    ["in a file system that takes no files", async () => "/proc/docyard"],
-  ] as const)("a root that is %s is refused in one clear line", async ([, make]) => {
+    ["in a file system that takes no files", async () => "/proc/docyard", ""],
+  ] as const)("a root that is %s is refused in one clear line", async ([, make, why]) => {
     const { root } = await disk();
     const bad = await make(root);
     const opening = diskBlobs({ root: bad, ...options });
-    await expect(opening).rejects.toThrow(`cannot use ${bad} for blobs: `);
+    await expect(opening).rejects.toThrow(`cannot use ${bad} for blobs: ${why}`);
     const message = await opening.catch((error: Error) => error.message);
     expect(message).not.toContain("\n");
   });

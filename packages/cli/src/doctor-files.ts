@@ -8,6 +8,7 @@ import { link, open, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Finding } from "@docyard/adapters/probe";
 import { failing, ok, warning } from "@docyard/adapters/probe";
+import { isErrno } from "./archive-io.ts";
 import { reasonOf } from "./failure.ts";
 import { printSize } from "./measure.ts";
 
@@ -79,10 +80,11 @@ async function tryToWrite(folder: string): Promise<Finding> {
     }
     return ok("folder", `${folder} can be written, synced and linked`);
   } catch (error) {
+    const isFull = isErrno(error, "ENOSPC") || isErrno(error, "EDQUOT");
     return failing(
       "folder",
       `${folder} cannot be written: ${reasonOf(error)}`,
-      "make its owner the user that runs docyard",
+      isFull ? "make room" : "make its owner the user that runs docyard",
     );
   } finally {
     await rm(file, { force: true }).catch(() => {});

@@ -48,7 +48,7 @@ export interface Staged {
 export interface BlobFiles {
   /** The one door from keys to paths. @throws TypeError for what is no key */
   pathFor(key: string): string;
-  /** Makes the directories and removes what dead processes left; rejects when files cannot be made here. */
+  /** Makes the directories and removes what dead processes left; rejects when files cannot be made here, but for want of room. */
   prepare(now: number): Promise<void>;
   /** Proves that files can be made, written and removed here. */
   probe(): Promise<void>;
@@ -351,7 +351,10 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
 
     async prepare(now) {
       await directories.ensure(tempDirectory);
-      await probe();
+      await probe().catch((error: unknown) => {
+        // On a full disk reading goes on, and what makes room has to begin.
+        if (!isErrno(error, "ENOSPC", "EDQUOT")) throw error;
+      });
       await dropUnfinished(now - TEMP_AGE_MAX_MS);
     },
 

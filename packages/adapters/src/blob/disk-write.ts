@@ -146,8 +146,14 @@ let isSyncingAhead = false;
 async function writeWhole(file: DiskFile, chunks: readonly Uint8Array[], at: number): Promise<void> {
   const length = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const { bytesWritten } = await file.writev(chunks, at);
-  // libuv goes on after a short write, so this is a full disk that did not say so.
-  if (bytesWritten !== length) throw new Error(`the disk took ${bytesWritten} of ${length} bytes`);
+  if (bytesWritten === length) return;
+  // libuv goes on after a short write and keeps the reason to itself, a full disk as a rule. Writing the rest brings it
+  // to light.
+  const rest = Buffer.concat(chunks).subarray(bytesWritten);
+  const more = await file.writev([rest], at + bytesWritten);
+  if (more.bytesWritten !== rest.byteLength) {
+    throw new Error(`the disk took ${bytesWritten + more.bytesWritten} of ${length} bytes`);
+  }
 }
 
 /** Gathers chunks into writes of up to 2 MiB, with one in flight, and syncs long bodies while they come. */

@@ -70,6 +70,22 @@ function remembered(ask: () => Promise<number>, now: () => number): () => Promis
   };
 }
 
+/** What each of the system's codes means for the operator of a folder. */
+const UNUSABLE: Readonly<Record<string, string>> = {
+  EEXIST: "it is a file: name a folder",
+  ENOTDIR: "it is no folder, or part of its path is none",
+  EACCES: "access is denied: check owner and permissions",
+  EPERM: "access is denied: check owner and permissions",
+  EROFS: "the file system is read-only",
+  ENOSPC: "the disk is full: make room",
+  EDQUOT: "the disk quota is used up: make room",
+};
+
+function unusable(error: unknown): string {
+  const { code = "", message } = error as NodeJS.ErrnoException;
+  return UNUSABLE[code] ?? message;
+}
+
 /** Opens the directory, making it if need be. @throws Error in one line when it cannot be used. */
 export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   const { verifyReads = "full", now = Date.now, idleTimeoutMs = IDLE_TIMEOUT_MS, io = nodeDiskIo } = options;
@@ -180,7 +196,7 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   };
 
   await files.prepare(now()).catch((error: unknown) => {
-    throw new Error(`cannot use ${root} for blobs: ${(error as Error).message}`, { cause: error });
+    throw new Error(`cannot use ${root} for blobs: ${unusable(error)}`, { cause: error });
   });
   await urls.ready();
 
