@@ -297,6 +297,28 @@ describe("stopping", () => {
     }
   });
 
+  test("a log that cannot be written costs its lines, and no request", async () => {
+    // Open for reading only, so that it takes nothing, as a file on a full disk.
+    const shell = ["sh", "-c", 'exec "$0" "$@" 2< /dev/null', process.execPath, BIN];
+    const server = await startServer([], { cwd: folder.path, command: shell });
+    for (let n = 0; n < 3; n++) expect((await exchange(`${server.url}/v1/healthz`)).status).toBe(200);
+    expect(await server.stop()).toEqual({ code: 0, signal: null });
+  });
+
+  test("an answer that cannot be written is a failure, in one line", async () => {
+    const shell = ["sh", "-c", 'exec "$0" "$@" 1< /dev/null', process.execPath, BIN];
+    for (const args of [
+      ["org", "create", "One"],
+      ["--port", "0"],
+    ]) {
+      const { code, stderr } = await run(args, { cwd: folder.path, command: shell });
+      expect(code).toBe(1);
+      expect(stderr.trimEnd().split("\n").at(-1)).toMatch(
+        /^docyard-server: cannot write to standard output: .*EBADF/,
+      );
+    }
+  });
+
   test("a reader of stdout that goes away does not take the server with it", async () => {
     const child = spawn("sh", ["-c", `"$0" "$1" --port 0 --json | head -n 1`, process.execPath, BIN], {
       cwd: folder.path,

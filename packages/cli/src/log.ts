@@ -9,10 +9,18 @@ import type { LogLevel } from "./config.ts";
 export type { Logger };
 
 const STDERR = 2;
+/**
+ * Bytes of lines that wait while stderr takes none, a file on a full disk as a rule; what comes beyond them is dropped.
+ */
+const WAITING_MAX = 1024 ** 2;
 
-/** Lines are written at once: the last words of a process that ends are not lost. */
+/**
+ * Lines are written at once: the last words of a process that ends are not lost. A log that cannot be written costs its
+ * lines, and no request.
+ */
 export function createLog(level: LogLevel, options: { readonly isTerminal: boolean }): Logger {
-  const stderr = destination({ fd: STDERR, sync: true });
+  const stderr = destination({ fd: STDERR, sync: true, maxLength: WAITING_MAX });
+  stderr.on("error", () => {});
   return pino(
     {
       level,

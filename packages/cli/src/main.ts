@@ -79,7 +79,7 @@ type Flags = ReadonlyMap<string, readonly string[]>;
 
 /** Runs one command line to its end and sets the exit code; `serve` ends when a signal asks for it. Never rejects. */
 export async function main(argv: readonly string[]): Promise<void> {
-  exitQuietlyOnBrokenPipe();
+  watchOutput();
   try {
     const request = parse(argv);
     switch (request.kind) {
@@ -369,9 +369,14 @@ function wantsStacks(argv: readonly string[]): boolean {
   return argv.includes("--verbose");
 }
 
-/** `docyard-server … | head` closes our stdout: nothing is wrong then, and nobody is left to tell. */
-function exitQuietlyOnBrokenPipe(): void {
+/**
+ * `docyard-server … | head` closes our stdout: nothing is wrong then, and nobody is left to tell. Whatever else keeps an
+ * answer from being written, a full disk as a rule, ends the program: it may have been a secret that is shown once.
+ */
+function watchOutput(): void {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
+    if (error.code === "EPIPE") return;
+    process.stderr.write(`${PROGRAM}: cannot write to standard output: ${reasonOf(error)}\n`);
+    process.exit(EXIT_FAILURE);
   });
 }
