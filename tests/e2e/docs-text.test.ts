@@ -109,7 +109,7 @@ describe("links", () => {
 describe("of the program", () => {
   /** Switches of our own that are no options of `docyard-server`, by the programs that have them. */
   const OTHERS =
-    /\b(?:vitest|pnpm|npm|npx|node|git|curl|python3|ffmpeg|docker|podman|oxlint|apt-get|sha256sum|useradd|journalctl|systemctl|openssl|prometheus|nginx|caddy|certbot|kubectl|psql|redis-cli|aws|rsync|tar|install)\b/;
+    /\b(?:vitest|pnpm|npm|npx|node|git|curl|python3|ffmpeg|chown|docker|podman|oxlint|apt-get|sha256sum|useradd|journalctl|systemctl|openssl|prometheus|nginx|caddy|certbot|kubectl|psql|redis-cli|aws|rsync|tar|install)\b/;
   const known = new Set([
     ...OPTION_NAMES.map(flagOf),
     CONFIG_FLAG,
