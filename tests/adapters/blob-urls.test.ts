@@ -187,7 +187,11 @@ describe("any number of keys", () => {
             (error: Error) => error.message,
           );
         const isKnown = redeeming.includes(signing[0]!);
-        expect(redeemed).toBe(isKnown ? KEY : "The signature of this URL is not valid");
+        expect(redeemed).toBe(
+          isKnown
+            ? KEY
+            : "The signature of this URL is not valid: use it whole, with PUT to upload and GET to download",
+        );
       }),
     );
   });
@@ -195,7 +199,9 @@ describe("any number of keys", () => {
   test("an expired URL of an older key is told that it has expired", async () => {
     const { url } = await urlsOf([1]).signPut(KEY, { ...grant, expiresAt: NOON });
     await expect(urlsOf([2, 1]).redeem("PUT", url)).rejects.toThrow("This upload URL has expired");
-    await expect(urlsOf([2, 3]).redeem("PUT", url)).rejects.toThrow("The signature of this URL is not valid");
+    await expect(urlsOf([2, 3]).redeem("PUT", url)).rejects.toThrow(
+      "The signature of this URL is not valid: use it whole, with PUT to upload and GET to download",
+    );
   });
 
   test("no refusal shows a signature", async () => {

@@ -23,6 +23,8 @@ This is the first start: these credentials are shown this once.
   client secret  ${client.clientSecret}
   Studio key     ${key.apiKey}
 
+The whole API, to read and to try: ${url}/docs
+
 Try it: a token; a new artifact; its bytes, and done.
 
 TOKEN=$(curl -s ${url}/v1/oauth/token -H 'Content-Type: application/json' -d '{"grant_type":"client_credentials","client_id":"${client.clientId}","client_secret":"${client.clientSecret}"}' | ${field("access_token")})

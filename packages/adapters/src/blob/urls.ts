@@ -56,7 +56,10 @@ export function createUrls({ baseUrl, secret, now }: UrlsOptions): Urls {
       const latest = await keys.again();
       const late = latest === known ? null : redeemWith(latest, method, target);
       if (late !== null) return late;
-      throw new DocyardError("permission_denied", "The signature of this URL is not valid");
+      throw new DocyardError(
+        "permission_denied",
+        "The signature of this URL is not valid: use it whole, with PUT to upload and GET to download",
+      );
     },
     async ready() {
       await keys.current();

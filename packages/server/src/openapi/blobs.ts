@@ -79,7 +79,10 @@ const CONDITIONS = [
 ];
 
 const FORBIDDEN: readonly Fault[] = [
-  { code: "permission_denied", message: "The signature of this URL is not valid" },
+  {
+    code: "permission_denied",
+    message: "The signature of this URL is not valid: use it whole, with PUT to upload and GET to download",
+  },
   { code: "permission_denied", message: "This download URL has expired: list the artifact again" },
 ];
 const GONE: Fault = { code: "not_found", message: "This artifact has been deleted" };
