@@ -684,6 +684,17 @@ describe("connections that break", () => {
   });
 });
 
+test("a refusal without a word is told by its status", async () => {
+  const refusing = createServer((_, target) => target.writeHead(403).end()).listen(0, "127.0.0.1");
+  await once(refusing, "listening");
+  const { port } = refusing.address() as { port: number };
+  const store = await open({ endpoint: `http://127.0.0.1:${port}` });
+  await expect(store.stat("key")).rejects.toThrow(
+    "the object storage answered 403 and no more: check the credentials and what they may do",
+  );
+  await shut(refusing);
+});
+
 describe("what a server says about digests", () => {
   /** A server that answers HEAD with a digest, and accepts or refuses a PUT whose digest is wrong. */
   async function claiming(digest: string, type: string | undefined, refuses: boolean) {

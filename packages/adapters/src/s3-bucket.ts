@@ -109,7 +109,7 @@ export async function openBucket(options: S3BlobsOptions, closing: AbortSignal):
           ? new DocyardError("upstream_failed", "The object storage does not answer: try again", {
               cause: error,
             })
-          : error;
+          : worded(error);
       }
     };
 
@@ -192,6 +192,16 @@ function isOutage(error: unknown): boolean {
   if (status !== undefined) return status >= 500 || status === 429;
   // Of the system (ECONNREFUSED, ENOTFOUND …) or of the vendor's own clock.
   return typeof code === "string" || name === "TimeoutError";
+}
+
+/** A refusal of HEAD has no body, and the vendor's client then says "UnknownError": the same error, with its status. */
+function worded(error: unknown): unknown {
+  const { $metadata: metadata } = error as { readonly $metadata?: { readonly httpStatusCode?: number } };
+  const status = metadata?.httpStatusCode;
+  if (error instanceof Error && error.message === "UnknownError" && status !== undefined) {
+    error.message = `the object storage answered ${status} and no more${status === 403 ? ": check the credentials and what they may do" : ""}`;
+  }
+  return error;
 }
 
 /** Any 404 is alike: servers name them differently. */
