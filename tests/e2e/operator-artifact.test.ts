@@ -1,7 +1,9 @@
 /** `artifact` and `stats` through the executable: the main job without a client, resumed where it was cut off. */
 
+import { execFile } from "node:child_process";
 import { mkdir, readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { diskBlobs } from "@docyard/adapters/blob/disk";
 import { createDocyard } from "@docyard/core";
 import { memoryLimit } from "@docyard/adapters/limit/memory";
@@ -151,9 +153,13 @@ test("an upload that was cut off goes on with the row and the bytes that are the
 test("what cannot be done says why, and how to say it", async () => {
   const [{ id }] = (await upload("files/small.txt")) as [Shown];
   await truncate(at("files/large.bin"), 10);
+  await promisify(execFile)("mkfifo", [at("files/pipe")]);
   const cases: readonly (readonly [readonly string[], number, string])[] = [
     [["artifact", "upload", "d", "files/none.txt"], 1, "no such file or folder"],
     [["artifact", "upload", "d", "files"], 1, "this is no file"],
+    // Nobody writes to it, and nobody waits for that.
+    [["artifact", "upload", "d", "files/pipe"], 1, "files/pipe: this is no file"],
+    [["artifact", "download", id, "files", "--force"], 1, "files is a folder: name a file in it"],
     [["artifact", "upload", "nowhere", "files/small.txt"], 1, "Dock nowhere not found"],
     [["artifact", "upload", "d", "files/small.txt", "--metadata", "[]"], 2, "--metadata: "],
     [["artifact", "rm", id, "art_none"], 1, "art_none not found"],

@@ -4,6 +4,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { constants } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { link, open, rename, stat, unlink } from "node:fs/promises";
 import { basename, dirname } from "node:path";
@@ -185,10 +186,13 @@ async function hashFile(path: string, filename: string, signal: AbortSignal): Pr
   }
 }
 
+/** Without O_NONBLOCK whoever opens a FIFO waits for its writer, deaf to signals. To files it means nothing. */
+const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
+
 async function openFile(path: string): Promise<FileHandle> {
   let handle: FileHandle;
   try {
-    handle = await open(path, "r");
+    handle = await open(path, READ_FLAGS);
   } catch (error) {
     throw new Failure(`${path}: ${reasonOf(error)}`, { cause: error });
   }
@@ -304,6 +308,7 @@ export async function downloadFile(said: Said, config: Config): Promise<Answer> 
       // A filename is never a path (ruling 9).
       const path = said.more[0] ?? artifact.filename;
       const mayReplace = said.has("force");
+      if (await isFolder(path)) throw new Failure(`${path} is a folder: name a file in it`);
       if (!mayReplace && (await exists(path)))
         throw new Failure(`${path} is there already: say --force to replace it`);
       const resumed = await download(operation, artifact, path, mayReplace);
@@ -393,6 +398,13 @@ async function fillFrom(
     }
   }
   return hash.digest("hex") === digest;
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 }
 
 async function exists(path: string): Promise<boolean> {
