@@ -348,6 +348,8 @@ describe("what cannot be done is said in one line", () => {
     [["--port"], "--port needs a value"],
     [["--port", "1", "--port", "2"], "--port is given 2 times"],
     [["--port", "70000"], '--port: "70000" is not a whole number from 0 to 65535'],
+    [["--read-only=yes"], "--read-only is a switch"],
+    [["gc", "--apply="], "--apply is a switch"],
     [["clint"], 'unexpected word "clint" (did you mean client?)'],
     [["serve", "now"], 'unexpected word "now"'],
     [["client", "create"], "--name must be given"],

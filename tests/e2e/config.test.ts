@@ -197,6 +197,9 @@ describe("what is wrong is said in one line that names it", () => {
       '--log-level: "warning" is none of silent, fatal, error, warn, info, debug, trace',
     ],
     ["db", " ", "--db: must not be empty"],
+    ["ffmpeg", "no-such-program", "--ffmpeg: there is no such program"],
+    ["ffmpeg", import.meta.dirname, "--ffmpeg: there is no such program"],
+    ["ffmpeg", import.meta.filename, "--ffmpeg: there is no such program"],
   ])("--%s %j", (flag, text, message) => {
     expect(() => readConfig(flags({ [flag]: text }), {})).toThrow(message);
   });

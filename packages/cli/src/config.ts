@@ -3,7 +3,7 @@
  * Knows what each option means as text; what its value opens is wire.ts's affair.
  */
 
-import { existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { delimiter, isAbsolute, join, resolve, sep } from "node:path";
 import { reasonOf, UsageError } from "./failure.ts";
@@ -401,13 +401,22 @@ function duration(text: string, min: number, max: number): number {
 /** An absolute path: a bare name is looked for on the PATH, as a shell does. */
 function program(text: string): string {
   if (text.includes(sep)) {
-    if (existsSync(text)) return resolve(text);
+    if (isProgram(text)) return resolve(text);
   } else {
     const folders = (process.env["PATH"] ?? "").split(delimiter).filter(isAbsolute);
-    const found = folders.map((folder) => join(folder, text)).find((path) => existsSync(path));
+    const found = folders.map((folder) => join(folder, text)).find(isProgram);
     if (found !== undefined) return found;
   }
   throw new Error("there is no such program");
+}
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 function oneOf<T extends string>(text: string, words: readonly T[]): T {

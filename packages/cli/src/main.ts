@@ -119,6 +119,7 @@ async function runAndPrint(command: Command, said: Said, config: Config): Promis
 
 /** @throws UsageError */
 function parse(argv: readonly string[]): Request {
+  refuseOddSwitches(argv);
   let request: Request | null = null;
   let printed = "";
   let fault: unknown = null;
@@ -135,6 +136,22 @@ function parse(argv: readonly string[]): Request {
   if (printed !== "") return { kind: "print", text: printed };
   if (request === null) throw new UsageError("which command?");
   return request;
+}
+
+/** yargs takes `--read-only=yes` for false, and says nothing. */
+function refuseOddSwitches(argv: readonly string[]): void {
+  const switches = new Set([
+    ...OPTION_NAMES.filter((name) => OPTIONS[name].value === undefined).map(flagOf),
+    ...Object.values(COMMANDS).flatMap(({ flags }) =>
+      Object.keys(flags).filter((name) => flags[name]!.value === undefined),
+    ),
+  ]);
+  for (const word of argv) {
+    const [, name = "", value = ""] = /^--([\w-]+)=(.*)$/s.exec(word) ?? [];
+    if (switches.has(name) && !["true", "false"].includes(value)) {
+      throw new UsageError(`--${name} is a switch: it is there, or is not, or is =true or =false`);
+    }
+  }
 }
 
 function grammar(onRequest: (request: Request) => void): Argv {
