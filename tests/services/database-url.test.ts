@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { describe, expect, test } from "vitest";
-import { postgresOptions } from "../../packages/cli/src/wire.ts";
+import { postgresOptions } from "../../packages/cli/src/targets.ts";
 import { startFleet } from "./fleet.ts";
 import { freshDatabase } from "./index.ts";
 

@@ -13,7 +13,8 @@ import { parseDuration, parseSize } from "./measure.ts";
 import { OPERATOR_COMMANDS } from "./operator-commands.ts";
 import { list, record } from "./print.ts";
 import { listSigningKeys, rotateSigningKeys } from "./signing.ts";
-import { migrateStore, openStore, schemeOf } from "./wire.ts";
+import { schemeOf } from "./targets.ts";
+import { migrateStore, openStore } from "./wire.ts";
 
 /** A flag of one command only. */
 export interface Flag {

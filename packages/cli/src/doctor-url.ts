@@ -7,8 +7,8 @@ import type { Finding } from "@docyard/adapters/probe";
 import { clockFinding, failing, ok, warning } from "@docyard/adapters/probe";
 import type { Config } from "./config.ts";
 import { reasonOf } from "./failure.ts";
+import { blobScheme } from "./targets.ts";
 import { VERSION } from "./version.ts";
-import { blobScheme } from "./wire.ts";
 
 /** How long a request may take, in milliseconds. */
 const TIMEOUT_MS = 5_000;

@@ -10,7 +10,7 @@ import type { Config } from "./config.ts";
 import { probeFolder, probeSqlite } from "./doctor-files.ts";
 import { probePublicUrl } from "./doctor-url.ts";
 import { EXIT_FAILURE, reasonOf } from "./failure.ts";
-import { blobScheme, postgresOptions, s3Options, schemeOf, sqliteFile } from "./wire.ts";
+import { blobScheme, postgresOptions, s3Options, schemeOf, sqliteFile } from "./targets.ts";
 
 type Part = "store" | "blobs" | "queue" | "public url";
 

@@ -5,10 +5,10 @@
 
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { isEveryAddress } from "./address.ts";
 import type { Answer } from "./commands.ts";
 import type { Config } from "./config.ts";
 import { EXIT_FAILURE, reasonOf } from "./failure.ts";
-import { isEveryAddress } from "./wire.ts";
 
 /** Milliseconds; a server that takes longer is not ready. */
 const PATIENCE_MS = 10_000;

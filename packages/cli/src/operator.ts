@@ -8,7 +8,8 @@ import { DocyardError, isDockId, SCOPES } from "@docyard/core";
 import type { Answer, Said } from "./commands.ts";
 import type { Config } from "./config.ts";
 import { EXIT_INTERRUPTED, Interrupted, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
-import { blobScheme, schemeOf, wireOperator } from "./wire.ts";
+import { blobScheme, schemeOf } from "./targets.ts";
+import { wireOperator } from "./wire.ts";
 
 export interface Operation {
   readonly docyard: Docyard;

@@ -5,6 +5,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AppOptions, createApp } from "@docyard/server";
+import { defaultPublicUrl, isEveryAddress } from "./address.ts";
 import { type Config, isRunByNpm, unknownVariables } from "./config.ts";
 import { EXIT_INTERRUPTED, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
 import { firstRun, type FirstRunDocument } from "./documents.ts";
@@ -14,17 +15,10 @@ import { createLog, type Logger } from "./log.ts";
 import { holdYoungGeneration } from "./memory.ts";
 import { clientAddressBehind, type ForwardedRequest } from "./proxy.ts";
 import { referenceAsset } from "./reference.ts";
+import { schemeOf } from "./targets.ts";
 import { keepPair, type KeptPair, pairFilesOf, readPair } from "./tls.ts";
 import { VERSION } from "./version.ts";
-import {
-  defaultPublicUrl,
-  isEveryAddress,
-  type Parts,
-  requireMemory,
-  schemeOf,
-  wire,
-  wireDouble,
-} from "./wire.ts";
+import { type Parts, requireMemory, wire, wireDouble } from "./wire.ts";
 import { type Background, runInBackground } from "./worker.ts";
 
 /** What a terminal that closes sends, and what administrators send to have files read again. */

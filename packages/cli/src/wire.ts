@@ -1,17 +1,15 @@
 /**
  * The composition root: Config → drivers → core. The one place that knows every driver, one line for each.
- * A driver is imported when it is chosen and not before, so that a start pays only for what it uses.
+ * A driver is imported when it is chosen and not before, so that a start pays only for what it uses. What an operator
+ * wrote to choose it is read by targets.ts.
  */
 
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { UrlSecret } from "@docyard/adapters/blob/kit";
-import type { S3BlobsOptions } from "@docyard/adapters/blob/s3";
-import type { PostgresStoreOptions } from "@docyard/adapters/store/postgres";
 import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
 import type {
   BlobStore,
@@ -25,11 +23,13 @@ import type {
   Store,
 } from "@docyard/core";
 import { createDocyard, createProvisioning, DEFAULT_SETTINGS, urlSecretOf } from "@docyard/core";
+import { defaultPublicUrl } from "./address.ts";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf, keyFileSealer } from "./keyring.ts";
 import type { Logger } from "./log.ts";
 import { mediaWorkerStarter, sqliteAddon } from "./sea.ts";
+import { blobScheme, postgresOptions, s3Options, schemeOf, sqliteFile, withoutSecrets } from "./targets.ts";
 
 /** What a driver for bytes may need besides its own words. */
 interface BlobContext {
@@ -48,9 +48,6 @@ interface Driver<Context, Port> {
 }
 
 type Drivers<Context, Port> = Readonly<Record<string, Driver<Context, Port>>>;
-
-/** More of one process than any server has use for: a slip of the finger. */
-const CONNECTIONS_MAX = 1_000;
 
 interface StoreDriver extends Driver<undefined, Store> {
   /** Brings the tables up to date without opening the store; absent where there are no tables. */
@@ -143,12 +140,6 @@ export const FORMS: { readonly db: string; readonly blob: string; readonly queue
   blob: forms(BLOBS),
   queue: forms(QUEUES),
 };
-
-/** The word that chooses a driver: all before the first colon. */
-export function schemeOf(target: string): string {
-  const scheme = target.split(":", 1)[0]!.toLowerCase();
-  return scheme === "postgresql" ? "postgres" : scheme;
-}
 
 /**
  * Opens the store alone, for the operator's commands.
@@ -368,16 +359,6 @@ function onDemand<T extends { close(): Promise<void> }>(
   };
 }
 
-/** `http://HOST:PORT`, or `https:` with a certificate, where every address is written as this machine's own. */
-export function defaultPublicUrl({ host, tlsCert }: Pick<Config, "host" | "tlsCert">, port: number): string {
-  const name = isEveryAddress(host) ? "localhost" : isIP(host) === 6 ? `[${host}]` : host;
-  return `${tlsCert === "" ? "http" : "https"}://${name}:${port}`;
-}
-
-export function isEveryAddress(host: string): boolean {
-  return host === "0.0.0.0" || host === "::";
-}
-
 function settingsOf(config: Config): SettingsInput {
   const { list, download, token, studio, studioDaily } = DEFAULT_SETTINGS.limits;
   return {
@@ -435,80 +416,9 @@ function forms(drivers: Readonly<Record<string, { readonly form: string }>>): st
     .join(", ");
 }
 
-/** Anything that is no URL and not the word `memory` is a folder, `./memory` among them. */
-export function blobScheme(target: string): string {
-  return target === "memory" || /^[a-z][a-z0-9+.-]*:\/\//i.test(target) ? schemeOf(target) : "folder";
-}
-
 /** Inside an executable the driver's addon comes along: nothing is installed that it could be found in. */
 function sqliteOptions(target: string): SqliteStoreOptions {
   const file = sqliteFile(target);
   const nativeBinding = sqliteAddon([resolve(dirname(file))]);
   return { file, ...(nativeBinding === undefined ? {} : { nativeBinding }) };
-}
-
-/** `sqlite`, `sqlite:FILE` and `sqlite:///FILE` (an absolute path, as other programs write it). */
-export function sqliteFile(target: string): string {
-  const file = target.slice("sqlite:".length).replace(/^\/\/(?=\/)/, "");
-  if (file.startsWith("//")) throw new UsageError(`--db ${target}: write sqlite:FILE or sqlite:/FILE`);
-  return file === "" ? "./docyard.db" : file;
-}
-
-/** The two parts of the query that are ours; all else is the client library's (`sslmode`, `host`, …). */
-export function postgresOptions(target: string): PostgresStoreOptions {
-  const url = URL.parse(target);
-  // What is no URL, the library says in its own words.
-  if (url === null) return { url: target };
-  const take = (name: string): string | null => {
-    const value = url.searchParams.get(name);
-    // Not where there is none: the rest would be written anew for nothing.
-    if (value !== null) url.searchParams.delete(name);
-    return value;
-  };
-  const connections = take("connections");
-  const prepare = take("prepare");
-  const connectionsMax = Number(connections ?? 1);
-  if (!(Number.isInteger(connectionsMax) && connectionsMax >= 1 && connectionsMax <= CONNECTIONS_MAX)) {
-    throw new UsageError(`--db: connections= is a whole number from 1 to ${CONNECTIONS_MAX}`);
-  }
-  if (!["true", "false", null].includes(prepare)) throw new UsageError("--db: prepare= is true or false");
-  return {
-    url: connections === null && prepare === null ? target : url.href,
-    ...(connections === null ? {} : { connectionsMax }),
-    ...(prepare === null ? {} : { prepare: prepare === "true" }),
-  };
-}
-
-/** Credentials come from where AWS's own tools take them, never from the command line, where every user can read them. */
-export function s3Options(target: string): S3BlobsOptions {
-  const url = URL.parse(target);
-  if (url === null || url.hostname === "") throw new UsageError("--blob: write s3://BUCKET[/PREFIX]");
-  if (url.username !== "" || url.password !== "") {
-    throw new UsageError(
-      "--blob: credentials do not belong here: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    );
-  }
-  const known = new Set(["endpoint", "region", "publicEndpoint"]);
-  for (const name of url.searchParams.keys()) {
-    if (!known.has(name))
-      throw new UsageError(`--blob: unknown part ${name}= (choose from: ${[...known].join(", ")})`);
-  }
-  const given = (name: "endpoint" | "region" | "publicEndpoint") => {
-    const value = url.searchParams.get(name);
-    return value === null || value === "" ? {} : { [name]: value };
-  };
-  const prefix = decodeURIComponent(url.pathname).replace(/^\/+|\/+$/g, "");
-  return {
-    // Not `hostname`, which is lower-cased: old buckets may have capitals.
-    bucket: /^s3:\/\/([^/?#]+)/i.exec(target)![1]!,
-    ...(prefix === "" ? {} : { prefix }),
-    ...given("endpoint"),
-    ...given("region"),
-    ...given("publicEndpoint"),
-  };
-}
-
-/** A target as errors may show it: without what stands between `://` and `@`, and without a query. */
-function withoutSecrets(target: string): string {
-  return target.replace(/:\/\/[^/@]*@/, "://…@").replace(/\?.*$/, "");
 }

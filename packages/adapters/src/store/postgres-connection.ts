@@ -35,7 +35,7 @@ export interface PostgresStoreOptions {
   readonly onConnectionError?: (error: Error) => void;
 }
 
-export const CONNECTIONS_MAX = 10;
+export const CONNECTIONS_DEFAULT = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
 /** How long a call waits beyond the server's own limit before it takes the server for hung, in milliseconds. */
@@ -99,7 +99,7 @@ export function configOf(options: PostgresStoreOptions): ClientConfig {
 }
 
 export function createPool(options: PostgresStoreOptions): Pool {
-  const { connectionsMax = CONNECTIONS_MAX, prepare = true, onConnectionError } = options;
+  const { connectionsMax = CONNECTIONS_DEFAULT, prepare = true, onConnectionError } = options;
   // Pipelined: a query is sent when it is asked, whether or not those before it have been answered.
   const pool = new PgPool({ ...configOf(options), max: connectionsMax, pipeline: true });
   // Without a listener a server that goes away would end this process. The pool listens to idle connections only; one

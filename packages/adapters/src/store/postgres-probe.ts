@@ -8,7 +8,7 @@ import type { Finding } from "../probe.ts";
 import { clockFinding, failing, ok, warning } from "../probe.ts";
 import { SCHEMA_VERSION } from "./migrations.ts";
 import type { PostgresStoreOptions } from "./postgres-connection.ts";
-import { CONNECTIONS_MAX } from "./postgres-connection.ts";
+import { CONNECTIONS_DEFAULT } from "./postgres-connection.ts";
 import { reasonOf } from "./postgres.ts";
 
 /** How long connecting and each question may take, in milliseconds. */
@@ -47,7 +47,7 @@ const FACTS = `select
 /** Never rejects: what cannot be reached is a finding, too. The URL, which holds a password, is in none of them. */
 export async function probePostgres({
   url,
-  connectionsMax = CONNECTIONS_MAX,
+  connectionsMax = CONNECTIONS_DEFAULT,
 }: Pick<PostgresStoreOptions, "url" | "connectionsMax">): Promise<Finding[]> {
   let client: Client | null = null;
   try {
