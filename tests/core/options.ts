@@ -37,7 +37,7 @@ export const DECLARED: readonly {
     factory: null,
   },
   {
-    ...entry("IngestPorts", "@docyard/core", "core/src/ingest.ts", "IngestPorts"),
+    ...entry("IngestPorts", "@docyard/core", "core/src/ports-ingest.ts", "IngestPorts"),
     title: "`ingest` of `createDocyard` and `localDocyard`",
     factory: null,
   },

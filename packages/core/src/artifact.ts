@@ -172,6 +172,20 @@ export interface ArtifactEvent extends Required<NewEvent> {
   readonly seq: number;
 }
 
+/** How bytes differ from what was declared of them, for the client to read, or null (rulings 2 and 4). */
+export function contentFault(
+  declared: Pick<Artifact, "size" | "digest">,
+  bytes: { readonly size: number; readonly digest: string | null },
+): string | null {
+  if (declared.size !== null && declared.size !== bytes.size) {
+    return `Uploaded ${bytes.size} bytes, but size was declared as ${declared.size}`;
+  }
+  if (declared.digest !== null && bytes.digest !== null && declared.digest !== bytes.digest) {
+    return `Uploaded bytes have hash sha256:${bytes.digest}, but sha256:${declared.digest} was declared`;
+  }
+  return null;
+}
+
 /** Whether this can be an id at all. What cannot is not looked up: databases have their own ideas of odd text. */
 export function isId(text: string): boolean {
   return /^[A-Za-z0-9_-]{1,64}$/.test(text);

@@ -24,7 +24,7 @@ export type {
   StudioListInput,
 } from "./studio.ts";
 export { FRAGMENTS_MAX, parseS3Path } from "./studio.ts";
-export type { IngestOptions, IngestOutcome, IngestPorts } from "./ingest.ts";
+export type { IngestOptions, IngestOutcome } from "./ingest.ts";
 export type { GarbageOptions, GarbageReport } from "./gc.ts";
 export type {
   ArchiveCounts,

@@ -1,41 +1,19 @@
 /**
  * The worker's use case: take one artifact whose bytes are not here yet, get them, prove them, publish them; through
- * crashes, lost leases and failing sources. The row's version is the fencing token: a worker that lost its lease can
- * write nothing any more, and deletes only what it made itself.
+ * crashes, lost leases and failing sources. A worker that lost its lease (`lease.ts`) can write nothing any more, and
+ * deletes only what it made itself (`attempt.ts`).
  */
 
-import type { Artifact, Fragment, MediaType } from "./artifact.ts";
-import { nextStatus } from "./artifact.ts";
+import type { Artifact, MediaType } from "./artifact.ts";
+import { contentFault, nextStatus } from "./artifact.ts";
+import type { Staged } from "./attempt.ts";
+import { blobInput, dropEarlierAttempts, dropOwnAttempt, stage } from "./attempt.ts";
 import type { Context } from "./context.ts";
-import {
-  attemptsFolder,
-  hasBytesOr,
-  newEvent,
-  ownBlobKey,
-  ring,
-  ROUNDS_MAX,
-  sizeLimitError,
-  tombstone,
-} from "./context.ts";
+import { hasBytesOr, ownBlobKey, ring, ROUNDS_MAX, tombstone } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
-import { requireRoom } from "./intake.ts";
 import type { Lease } from "./lease.ts";
-import { holdLease, LeaseLost } from "./lease.ts";
-import type { FetchUrl, Media, MediaFacts, MediaInput, S3Source, SourceBody } from "./ports-ingest.ts";
-import type { Sealer } from "./secrets.ts";
-import { resolvePresigned } from "./studio.ts";
-
-/** What background ingestion needs beyond the ports of every request. */
-export interface IngestPorts {
-  /** Opens URLs. */
-  readonly fetchUrl: FetchUrl;
-  /** Opens `s3://` paths with a client's own credentials. */
-  readonly s3: S3Source;
-  /** Reads and joins media. */
-  readonly media: Media;
-  /** Opens the S3 credentials of API keys. */
-  readonly sealer: Sealer;
-}
+import { claim, holdLease, LeaseLost } from "./lease.ts";
+import type { IngestPorts, MediaFacts } from "./ports-ingest.ts";
 
 /**
  * How one ring ended. `idle`: there was nothing to do, or someone else is doing it. `lost`: the lease was lost on the
@@ -48,13 +26,6 @@ export interface IngestOptions {
   readonly signal?: AbortSignal;
   /** Told why an attempt failed, in full: for the log. The artifact itself only ever shows what its client may see. */
   readonly onError?: (error: unknown) => void;
-}
-
-/** Bytes under a staging key, verified as they were written. */
-interface Staged {
-  readonly key: string;
-  readonly size: number;
-  readonly digest: string;
 }
 
 /**
@@ -109,169 +80,6 @@ async function run(
   }
 }
 
-// ---- taking ----------------------------------------------------------------------------------------------------
-
-/** Takes the row if it wants a worker and no one else has it: one guarded write decides. */
-async function claim(context: Context, id: string): Promise<Artifact | null> {
-  const { artifacts, settings, now } = context;
-  const artifact = await artifacts.get({ id });
-  if (artifact === null) return null;
-  // A created upload waits for its client; anything else that is created waits for us.
-  const waiting = artifact.status === "created" && artifact.source.kind !== "upload";
-  const started = artifact.status === "upload_started";
-  if (!waiting && !started) return null;
-  if (artifact.dueAt !== null && artifact.dueAt > now()) return null;
-  return artifacts.update(
-    id,
-    artifact.version,
-    {
-      status: nextStatus(artifact, "begin"),
-      attempts: artifact.attempts + 1,
-      dueAt: now() + settings.ingest.leaseMs,
-      updatedAt: now(),
-    },
-    newEvent(context, "artifact.started", null, { attempt: artifact.attempts + 1 }),
-  );
-}
-
-// ---- getting the bytes -----------------------------------------------------------------------------------------
-
-/** Where the present attempt stages what will be published. */
-function attemptKey(artifact: Artifact): string {
-  return `${attemptsFolder(artifact)}${artifact.attempts}`;
-}
-
-/** Where it stages one fragment of that. */
-function fragmentKey(artifact: Artifact, index: number): string {
-  return `${attemptKey(artifact)}.${index}`;
-}
-
-async function stage(context: Context, ports: IngestPorts, lease: Lease): Promise<Staged> {
-  const { source, stagingKey } = lease.artifact();
-  const key = attemptKey(lease.artifact());
-  switch (source.kind) {
-    case "upload":
-      return attested(context, lease, stagingKey!, "The uploaded bytes are gone");
-    case "url":
-    case "s3":
-      await requireRoom(context, 0);
-      return stageSingle(context, ports, lease, source, key);
-    case "fragments":
-      await requireRoom(context, 0);
-      return stageFragments(context, ports, lease, source.fragments, key);
-  }
-}
-
-async function stageSingle(
-  context: Context,
-  ports: IngestPorts,
-  lease: Lease,
-  source: Fragment["source"],
-  key: string,
-): Promise<Staged> {
-  const { settings } = context;
-  const options = { sizeMax: settings.sizeMax, signal: lease.signal };
-  if (source.kind === "url") return save(context, lease, key, await ports.fetchUrl.open(source.url, options));
-
-  const artifact = lease.artifact();
-  const presigned = await resolvePresigned(context, artifact.dockId, source.s3Path);
-  if (presigned !== null) {
-    return attested(context, lease, presigned, "Nothing has been uploaded to this s3Path");
-  }
-  const apiKey = await context.accounts.find("key", { id: artifact.createdBy });
-  if (apiKey === null || apiKey.s3Credentials === null) {
-    throw new DocyardError("source_failed", "The API key has no S3 credentials for this s3Path");
-  }
-  const credentials = await ports.sealer.open(apiKey.s3Credentials, apiKey.id).catch((cause: unknown) => {
-    // The operator's fault, who may put the key file right: for the log, and worth another try.
-    throw new Error(`the S3 credentials of key ${apiKey.id} cannot be opened`, { cause });
-  });
-  return save(context, lease, key, await ports.s3.open(source.s3Path, credentials, options));
-}
-
-async function save(context: Context, lease: Lease, key: string, source: SourceBody): Promise<Staged> {
-  const { sizeMax } = context.settings;
-  try {
-    if (source.size !== null && source.size > sizeMax) throw sizeLimitError(sizeMax);
-    return {
-      key,
-      ...(await context.blobs.put(key, source.body, { sizeMax, signal: lease.signal, mayVanish: true })),
-    };
-  } catch (error) {
-    letGo(source.body);
-    throw error;
-  }
-}
-
-/** A body may not have been asked for its first byte yet, and then holds its connection or its file. */
-function letGo(body: AsyncIterable<Uint8Array>): void {
-  const leave = async (): Promise<unknown> => body[Symbol.asyncIterator]().return?.();
-  // Not waited for: one that is stuck may never answer. What went wrong before is the reason to tell.
-  leave().catch(() => {});
-}
-
-/** Bytes that a client has staged: the store says what they are, or reads them to know. */
-async function attested(context: Context, lease: Lease, key: string, absent: string): Promise<Staged> {
-  const { blobs } = context;
-  const info = await blobs.stat(key);
-  if (info === null) throw new DocyardError("source_failed", absent);
-  if (info.digest !== null) return { key, size: info.size, digest: info.digest };
-  const read = await blobs.digest(key, { signal: lease.signal });
-  if (read === null) throw new DocyardError("source_failed", absent);
-  return { key, ...read };
-}
-
-async function stageFragments(
-  context: Context,
-  ports: IngestPorts,
-  lease: Lease,
-  fragments: readonly Fragment[],
-  key: string,
-): Promise<Staged> {
-  const artifact = lease.artifact();
-  const clips: { input: MediaInput; startMs: number }[] = [];
-  let total = 0;
-  for (const [index, fragment] of fragments.entries()) {
-    let staged: Staged;
-    try {
-      staged = await stageSingle(context, ports, lease, fragment.source, fragmentKey(artifact, index));
-    } catch (error) {
-      throw naming(`Fragment ${index + 1}`, error);
-    }
-    total += staged.size;
-    if (total > context.settings.sizeMax) throw sizeLimitError(context.settings.sizeMax);
-    clips.push({ input: blobInput(context, staged), startMs: fragment.startTime * 1_000 });
-  }
-  const joined = await ports.media.join(clips, {
-    type: artifact.mediaType === "audio" ? "audio" : "video",
-    signal: lease.signal,
-  });
-  return save(context, lease, key, joined);
-}
-
-/** The same error, saying which part of the request it is about. */
-function naming(part: string, error: unknown): unknown {
-  if (!(error instanceof DocyardError)) return error;
-  return new DocyardError(error.code, `${part}: ${error.message}`, { cause: error.cause ?? error });
-}
-
-/** A stored blob as media readers want it: any range, on demand. */
-function blobInput({ blobs }: Context, { key, size }: Staged): MediaInput {
-  return {
-    size,
-    async read(start, end) {
-      const { body } = await blobs.get(key, { range: { start, end: Math.min(end, size) } });
-      const bytes = new Uint8Array(Math.max(0, Math.min(end, size) - start));
-      let filled = 0;
-      for await (const chunk of body) {
-        bytes.set(chunk, filled);
-        filled += chunk.length;
-      }
-      return bytes;
-    },
-  };
-}
-
 // ---- proving and publishing ------------------------------------------------------------------------------------
 
 /** What the bytes turned out to be, checked against what they were said to be. */
@@ -287,7 +95,8 @@ async function examine(
   staged: Staged,
 ): Promise<Examined> {
   const artifact = lease.artifact();
-  checkDeclared(artifact, staged);
+  const fault = contentFault(artifact, staged);
+  if (fault !== null) throw new DocyardError("integrity_mismatch", fault);
   if (artifact.face === "machine") return { contentType: artifact.contentType, durationMs: null };
   const input = blobInput(context, staged);
   const contentType = await ports.media.contentType(input, sourceName(artifact));
@@ -297,21 +106,6 @@ async function examine(
     contentType: facts?.contentType ?? contentType,
     durationMs: checkMedia(artifact.mediaType!, facts),
   };
-}
-
-function checkDeclared(artifact: Artifact, staged: Staged): void {
-  if (artifact.size !== null && artifact.size !== staged.size) {
-    throw new DocyardError(
-      "integrity_mismatch",
-      `Uploaded ${staged.size} bytes, but size was declared as ${artifact.size}`,
-    );
-  }
-  if (artifact.digest !== null && artifact.digest !== staged.digest) {
-    throw new DocyardError(
-      "integrity_mismatch",
-      `Uploaded bytes have hash sha256:${staged.digest}, but sha256:${artifact.digest} was declared`,
-    );
-  }
 }
 
 /** Contract 62: video needs a video stream, audio an audio stream. @returns the duration in milliseconds */
@@ -496,27 +290,4 @@ function isInWindow({ settings, now }: Context, { createdAt }: Artifact): boolea
 /** Clean-up that must not get in the way: what stays behind goes with the next attempt, or with the row. */
 async function tidy(context: Context, artifact: Artifact): Promise<void> {
   await dropOwnAttempt(context, artifact).catch(() => {});
-}
-
-/** Deletes what this attempt staged, and nothing else: an attempt's number is its own. */
-async function dropOwnAttempt({ blobs }: Context, artifact: Artifact): Promise<void> {
-  const { source } = artifact;
-  // What was uploaded is staged elsewhere, and only there.
-  if (source.kind === "upload") return;
-  const fragments = source.kind === "fragments" ? source.fragments : [];
-  for (const index of fragments.keys()) await blobs.delete(fragmentKey(artifact, index), { mayReturn: true });
-  await blobs.delete(attemptKey(artifact), { mayReturn: true });
-}
-
-/** Most keys one attempt can leave: a fragment each, and their join. */
-const ATTEMPT_KEYS_MAX = 2_000;
-
-/** Attempts before this one can write the row no more; what a crash left of them goes now. */
-async function dropEarlierAttempts({ blobs }: Context, artifact: Artifact): Promise<void> {
-  if (artifact.attempts === 1) return;
-  const folder = attemptsFolder(artifact);
-  for (const { key } of await blobs.list(folder, { limit: ATTEMPT_KEYS_MAX })) {
-    const attempt = Number.parseInt(key.slice(folder.length), 10);
-    if (attempt < artifact.attempts) await blobs.delete(key, { mayReturn: true });
-  }
 }

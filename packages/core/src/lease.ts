@@ -1,9 +1,10 @@
 /**
- * A worker's hold on one row: writes that are fenced by the row's version, and renewals while the work takes. Taking a
- * row, and what is done with it, is `ingest.ts`.
+ * A worker's hold on one artifact: taken by one guarded write, renewed while the work goes on, and lost as soon as
+ * anyone else has written the row, whose version is the fencing token. What is done meanwhile is ingest.ts's.
  */
 
 import type { Artifact, ArtifactChange, EventType } from "./artifact.ts";
+import { nextStatus } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { newEvent } from "./context.ts";
 import type { JsonObject } from "./json.ts";
@@ -12,6 +13,29 @@ import type { Quota } from "./quota.ts";
 /** The one error that ends a run without a word: the row belongs to someone else now. */
 export class LeaseLost extends Error {
   override readonly name = "LeaseLost";
+}
+
+/** Takes the row if it wants a worker and no one else has it: one guarded write decides. */
+export async function claim(context: Context, id: string): Promise<Artifact | null> {
+  const { artifacts, settings, now } = context;
+  const artifact = await artifacts.get({ id });
+  if (artifact === null) return null;
+  // A created upload waits for its client; anything else that is created waits for us.
+  const waiting = artifact.status === "created" && artifact.source.kind !== "upload";
+  const started = artifact.status === "upload_started";
+  if (!waiting && !started) return null;
+  if (artifact.dueAt !== null && artifact.dueAt > now()) return null;
+  return artifacts.update(
+    id,
+    artifact.version,
+    {
+      status: nextStatus(artifact, "begin"),
+      attempts: artifact.attempts + 1,
+      dueAt: now() + settings.ingest.leaseMs,
+      updatedAt: now(),
+    },
+    newEvent(context, "artifact.started", null, { attempt: artifact.attempts + 1 }),
+  );
 }
 
 /** A row that this worker has taken, until somebody else does. */

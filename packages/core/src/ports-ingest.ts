@@ -1,11 +1,13 @@
 /**
  * The ports of background ingestion: where bytes come from besides uploads, and what media are. Only the worker
- * (`ingest.ts`) calls them; each method's contract is its prose, as in `ports.ts`.
+ * (`ingest.ts`, `attempt.ts`) calls them; each method's contract is its prose, as in `ports.ts`.
  *
  * How a failure is told: `source_failed` when trying again will not help (404, refused, not what it claims),
  * `upstream_failed` when it may (5xx, 429, timeouts, broken connections), `policy_rejected` for what may not be fetched
  * or joined, `too_large` over the ceiling. Messages go to the client: they name hosts, never query strings or credentials.
  */
+
+import type { Sealer } from "./secrets.ts";
 
 /** Bytes that are on their way. */
 export interface SourceBody {
@@ -93,12 +95,24 @@ export interface Media {
   /**
    * Joins whole clips by copying packets (ruling 11): in order of `startMs`, each beginning there or where the one
    * before it ends, whichever is later; holes stay holes. The result has been probed and its duration checked.
-   * @throws DocyardError `policy_rejected` naming the fragment (from 1, as given) and the property in which it differs, or the reason why the
-   *   format cannot be joined; `source_failed` for a clip that is no media.
+   * @throws DocyardError `policy_rejected` naming the fragment (from 1, as given) and the property in which it differs,
+   *   or the reason why the format cannot be joined; `source_failed` for a clip that is no media.
    */
   join(
     clips: readonly Clip[],
     options: { readonly type: "video" | "audio"; readonly signal?: AbortSignal },
   ): Promise<SourceBody>;
   close(): Promise<void>;
+}
+
+/** What background ingestion needs beyond the ports of every request. */
+export interface IngestPorts {
+  /** Opens URLs. */
+  readonly fetchUrl: FetchUrl;
+  /** Opens `s3://` paths with a client's own credentials. */
+  readonly s3: S3Source;
+  /** Reads and joins media. */
+  readonly media: Media;
+  /** Opens the S3 credentials of API keys. */
+  readonly sealer: Sealer;
 }

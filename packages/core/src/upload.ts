@@ -5,7 +5,7 @@
 
 import type { Dock, Principal } from "./access.ts";
 import type { Artifact, ArtifactChange } from "./artifact.ts";
-import { filenameFault, isId, nextStatus, parseDigest } from "./artifact.ts";
+import { contentFault, filenameFault, isId, nextStatus, parseDigest } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import {
   bug,
@@ -175,7 +175,7 @@ async function settle(context: Context, first: Artifact, dock: Dock, by: string)
         "No bytes have been uploaded yet: PUT them to uploadUrl, then complete",
       );
     }
-    const fault = declarationFault(artifact, staged, settings.sizeMax);
+    const fault = stagedFault(artifact, staged, settings.sizeMax);
     if (fault !== null) {
       await blobs.delete(stagingKey);
       throw fault;
@@ -327,24 +327,14 @@ function checkCreate(input: CreateInput): { digest: string | null } {
   return { digest };
 }
 
-/** Why the staged bytes are not what was declared, or null (rulings 2 and 4). */
-function declarationFault(
+/** Why these staged bytes are refused, or null. */
+function stagedFault(
   artifact: Artifact,
   staged: { readonly size: number; readonly digest: string | null },
   sizeMax: number,
 ): DocyardError | null {
   if (staged.size > sizeMax) return sizeLimitError(sizeMax);
-  if (artifact.size !== null && artifact.size !== staged.size) {
-    return new DocyardError(
-      "integrity_mismatch",
-      `Uploaded ${staged.size} bytes, but size was declared as ${artifact.size}: PUT the right bytes and complete again`,
-    );
-  }
-  if (artifact.digest !== null && staged.digest !== null && artifact.digest !== staged.digest) {
-    return new DocyardError(
-      "integrity_mismatch",
-      `Uploaded bytes have hash sha256:${staged.digest}, but sha256:${artifact.digest} was declared: PUT the right bytes and complete again`,
-    );
-  }
-  return null;
+  const fault = contentFault(artifact, staged);
+  if (fault === null) return null;
+  return new DocyardError("integrity_mismatch", `${fault}: PUT the right bytes and complete again`);
 }
