@@ -7,7 +7,7 @@ import { DocyardError, isDocyardError } from "@docyard/core";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { storageKey } from "../../packages/core/src/upload.ts";
+import { machineStorageKey } from "../../packages/core/src/blob-keys.ts";
 import { audit, auditCleanedUp } from "./audit.ts";
 import type { DockId, World } from "./world.ts";
 import { addStudioArtifact, bytesOf, createWorld, sha256, stage } from "./world.ts";
@@ -492,7 +492,9 @@ test("a storage key has the dock, the day and the hour it was made in, whatever 
     fc.property(fc.array(fc.oneof(moments, fc.constant(3_600_000 - 1), fc.constant(3_600_000))), (times) => {
       for (const at of times) {
         const [day, hour] = new Date(at).toISOString().split(/[T:]/);
-        expect(storageKey("dock_a", "art_01ABC", at)).toBe(`docks/dock_a/artifacts/${day}/${hour}/01abc`);
+        expect(machineStorageKey("dock_a", "art_01ABC", at)).toBe(
+          `docks/dock_a/artifacts/${day}/${hour}/01abc`,
+        );
       }
     }),
   );

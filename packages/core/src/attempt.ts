@@ -4,8 +4,9 @@
  */
 
 import type { Artifact, Fragment } from "./artifact.ts";
+import { attemptKey, attemptsFolder, fragmentKey } from "./blob-keys.ts";
 import type { Context } from "./context.ts";
-import { attemptsFolder, sizeLimitError } from "./context.ts";
+import { sizeLimitError } from "./context.ts";
 import { DocyardError } from "./errors.ts";
 import { requireRoom } from "./intake.ts";
 import type { Lease } from "./lease.ts";
@@ -17,16 +18,6 @@ export interface Staged {
   readonly key: string;
   readonly size: number;
   readonly digest: string;
-}
-
-/** Where the present attempt stages what will be published. */
-function attemptKey(artifact: Artifact): string {
-  return `${attemptsFolder(artifact)}${artifact.attempts}`;
-}
-
-/** Where it stages one fragment of that. */
-function fragmentKey(artifact: Artifact, index: number): string {
-  return `${attemptKey(artifact)}.${index}`;
 }
 
 /**

@@ -23,11 +23,10 @@ import {
   recordsWriter,
   sha256,
 } from "./archive.ts";
-import { STAGING_PREFIX } from "./context.ts";
+import { FINAL_PREFIX, STAGING_PREFIX } from "./blob-keys.ts";
 import type { DigestMap } from "./digest-map.ts";
 import { digestMap } from "./digest-map.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
-import { FINAL_PREFIX } from "./gc.ts";
 import { inOrder } from "./in-order.ts";
 import type { BlobStore, Store, StoreRecord } from "./ports.ts";
 import type { Damage } from "./verify.ts";

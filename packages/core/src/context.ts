@@ -119,14 +119,6 @@ export interface Context {
   readonly now: () => number;
 }
 
-/** Uploads and a worker's unfinished bytes live below this; what is final lives below `docks/`. */
-export const STAGING_PREFIX = "incoming/";
-
-/** Everything that a worker's attempts at an artifact stage lives in here; nobody else writes there. */
-export function attemptsFolder({ id }: Artifact): string {
-  return `${STAGING_PREFIX}${id}/`;
-}
-
 /** A guarded write that keeps missing means that something else keeps winning: more than a few rounds is a bug. */
 export const ROUNDS_MAX = 8;
 
@@ -188,11 +180,6 @@ export async function signDownload(
     artifactId: artifact.id,
     principalId: principal.id,
   });
-}
-
-/** Final keys name their content: whoever writes one writes the same bytes, and `sha256sum` can check a folder by eye. */
-export function ownBlobKey(artifact: Artifact, digest: string): string {
-  return `${artifact.storageKey}-${digest}`;
 }
 
 /** Rings the doorbell. A ring that is lost costs time and nothing else, so a queue that is down fails nobody's call. */

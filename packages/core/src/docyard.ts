@@ -1,7 +1,7 @@
 /**
  * docyard's front door: authenticate, open a dock, and get the only handle that can act on it; plus what a host calls
- * from outside: blob admission, the sweep, readiness. The use cases themselves are in `upload.ts`, `catalog.ts` and
- * `upkeep.ts`; none of them knows JSON envelopes or status codes.
+ * from outside: blob admission, the sweep, readiness. The use cases themselves are in `upload.ts`, `studio.ts`,
+ * `catalog.ts`, `ingest.ts` and `upkeep.ts`; none of them knows JSON envelopes or status codes.
  */
 
 import type { Dock, MachineClient, Principal, Scope } from "./access.ts";

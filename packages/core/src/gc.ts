@@ -5,6 +5,7 @@
  */
 
 import type { Artifact } from "./artifact.ts";
+import { FINAL_PREFIX } from "./blob-keys.ts";
 import type { Context } from "./context.ts";
 import type { ArtifactStore } from "./ports.ts";
 
@@ -26,8 +27,6 @@ export interface GarbageReport {
   readonly strangers: number;
 }
 
-/** Final bytes live below this. */
-export const FINAL_PREFIX = "docks/";
 /** Blobs listed at a time, and between two calls of `onProgress`. */
 const BATCH = 1_000;
 

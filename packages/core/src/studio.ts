@@ -6,10 +6,11 @@
 import type { ApiKey, Dock, Organization, Principal } from "./access.ts";
 import type { Artifact, ArtifactStatus, Fragment, MediaType, Source } from "./artifact.ts";
 import { filenameFault } from "./artifact.ts";
+import { presignedKey, studioStorageKey } from "./blob-keys.ts";
 import type { Listed } from "./catalog.ts";
 import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
 import type { Context } from "./context.ts";
-import { invalid, newEvent, ring, signDownload, STAGING_PREFIX } from "./context.ts";
+import { invalid, newEvent, ring, signDownload } from "./context.ts";
 import { DocyardError } from "./errors.ts";
 import { requireIntake, requireWritable } from "./intake.ts";
 import type { PageNumbers } from "./page.ts";
@@ -129,8 +130,7 @@ export function studioDock(
         failure: null,
         uploadId: null,
         stagingKey: null,
-        // A folder of its own: whatever attempts leave behind is found by listing it.
-        storageKey: `docks/${dock.id}/uploads/${id}/${input.type}`,
+        storageKey: studioStorageKey(dock.id, id, input.type),
         blobKey: null,
         sharesBlob: false,
         duplicateOf: null,
@@ -183,11 +183,6 @@ function creatorsOf(context: Context, own: ApiKey): (keyId: string) => Promise<S
     }
     return creator;
   };
-}
-
-/** Where a presigned upload of this dock lands. */
-function presignedKey(dockId: string, id: string): string {
-  return `${STAGING_PREFIX}${id}.${dockId}`;
 }
 
 const PRESIGNED_PATH = /^temp\/(temp_[0-9A-Z]{26})-([0-9a-f]{16})\/([^/]+)$/;

@@ -18,12 +18,13 @@ import {
 } from "./archive.ts";
 import type { BackupOptions, CopyOptions, CopyPorts, LostArtifact } from "./backup.ts";
 import { COPY_WIDTH, copyBlobs, placeBlob, recordsOf } from "./backup.ts";
-import { ownBlobKey, ROUNDS_MAX } from "./context.ts";
+import { machineStorageKey, ownBlobKey, studioStorageKey } from "./blob-keys.ts";
+import { ROUNDS_MAX } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import { metadataFault } from "./filter.ts";
 import { inOrder } from "./in-order.ts";
 import { isJsonObject } from "./json.ts";
-import { CONTENT_TYPE, storageKey } from "./upload.ts";
+import { CONTENT_TYPE } from "./upload.ts";
 import type { Damage } from "./verify.ts";
 import { FINDINGS_MAX } from "./verify.ts";
 
@@ -288,7 +289,9 @@ async function otherId({ face, id }: Artifact, text: string): Promise<string> {
 }
 
 function placeOf({ face, mediaType, createdAt }: Artifact, dockId: string, id: string): string {
-  return face === "studio" ? `docks/${dockId}/uploads/${id}/${mediaType}` : storageKey(dockId, id, createdAt);
+  return face === "studio"
+    ? studioStorageKey(dockId, id, mediaType!)
+    : machineStorageKey(dockId, id, createdAt);
 }
 
 const ID: Readonly<Record<Face, RegExp>> = {

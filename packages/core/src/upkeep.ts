@@ -5,8 +5,9 @@
 
 import type { Artifact } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
+import { attemptsFolder, STAGING_PREFIX } from "./blob-keys.ts";
 import type { Context } from "./context.ts";
-import { attemptsFolder, dropUnlessUsed, newEvent, ring, STAGING_PREFIX } from "./context.ts";
+import { dropUnlessUsed, newEvent, ring } from "./context.ts";
 
 export interface SweepReport {
   /** Rows that were due and have been dealt with. */

@@ -6,6 +6,7 @@
 import type { Dock, Principal } from "./access.ts";
 import type { Artifact, ArtifactChange } from "./artifact.ts";
 import { contentFault, filenameFault, isId, nextStatus, parseDigest } from "./artifact.ts";
+import { machineStorageKey, ownBlobKey, STAGING_PREFIX } from "./blob-keys.ts";
 import type { Context } from "./context.ts";
 import {
   bug,
@@ -13,12 +14,10 @@ import {
   invalid,
   isThere,
   newEvent,
-  ownBlobKey,
   ring,
   ROUNDS_MAX,
   shown,
   sizeLimitError,
-  STAGING_PREFIX,
   tombstone,
 } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
@@ -100,7 +99,7 @@ export async function createUpload(
     failure: null,
     uploadId,
     stagingKey,
-    storageKey: storageKey(dock.id, id, at),
+    storageKey: machineStorageKey(dock.id, id, at),
     blobKey: null,
     sharesBlob: false,
     duplicateOf: null,
@@ -283,26 +282,6 @@ function finishChange(
   // One that shares may have left a copy of its own behind: the sweep looks once.
   const dueAt = content.sharesBlob ? now() : null;
   return { ...content, status: nextStatus(artifact, "finish"), dueAt, updatedAt: now() };
-}
-
-/** One folder per dock and hour: easy to find and back up by hand, and never millions of names in one folder. */
-export function storageKey(dockId: string, artifactId: string, createdAt: number): string {
-  const name = artifactId.slice(artifactId.indexOf("_") + 1).toLowerCase();
-  return `docks/${dockId}/artifacts/${hourFolder(Math.floor(createdAt / HOUR_MS))}/${name}`;
-}
-
-const HOUR_MS = 3_600_000;
-
-/** Most keys are of the same hour as the one before, and printing a moment takes longer than all else in a key. */
-let lastHour = { hour: Number.NaN, folder: "" };
-
-/** @param hour since 1970 UTC */
-function hourFolder(hour: number): string {
-  if (hour !== lastHour.hour) {
-    const folder = new Date(hour * HOUR_MS).toISOString().slice(0, 13).replace("T", "/");
-    lastHour = { hour, folder };
-  }
-  return lastHour.folder;
 }
 
 /** Every fault of a create at once (contract 1A: messages come as an array). */

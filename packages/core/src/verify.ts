@@ -5,7 +5,8 @@
  */
 
 import type { Artifact } from "./artifact.ts";
-import { claimOn, FINAL_PREFIX } from "./gc.ts";
+import { FINAL_PREFIX } from "./blob-keys.ts";
+import { claimOn } from "./gc.ts";
 import { inOrder } from "./in-order.ts";
 import type { ArtifactStore, BlobStore } from "./ports.ts";
 
