@@ -4,6 +4,7 @@
  */
 
 import { dirname } from "node:path";
+import { setBounded } from "../bounded-map.ts";
 import type { DiskIo } from "./disk-io.ts";
 import { isErrno } from "./disk-io.ts";
 
@@ -19,7 +20,10 @@ export interface Directories {
   ensureForNow(directory: string): Promise<void>;
   /** Somebody removed it behind our back: the next `ensure` makes it again. */
   forget(directory: string): void;
-  /** Removes this directory if it is empty, then the one above it, and so on, but none right below the root. Never rejects. */
+  /**
+   * Removes this directory if it is empty, then the one above it, and so on, but none right below the root. Never
+   * rejects.
+   */
   prune(directory: string): Promise<void>;
   /** Resolves when every change made to this directory before the call is durable. */
   sync(directory: string): Promise<void>;
@@ -110,9 +114,8 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     let made = known.get(directory);
     if (made === undefined) {
       made = make(directory);
-      known.set(directory, made);
+      setBounded(known, directory, made, KNOWN_MAX);
       made.catch(() => known.delete(directory));
-      if (known.size > KNOWN_MAX) known.delete(known.keys().next().value!);
     }
     return made;
   };

@@ -6,6 +6,7 @@
 import { randomBytes } from "node:crypto";
 import { dirname, join } from "node:path";
 import type { BlobInfo } from "@docyard/core";
+import { setBounded } from "../bounded-map.ts";
 import type { Directories } from "./directories.ts";
 import { createDirectories, PRUNED_MAX } from "./directories.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
@@ -63,8 +64,8 @@ export interface BlobFiles {
   pin(key: string, signal: AbortSignal): Promise<Staged | null>;
   /**
    * Gives staged bytes their name, or takes them away if that fails. The name is durable after `sync`, unless the key
-   * `mayVanish`: then not even its folder is made to last. What was pinned
-   * is to be discarded afterwards: renaming a file onto another name of itself does nothing, and leaves both.
+   * `mayVanish`: then not even its folder is made to last. What was pinned is to be discarded afterwards: renaming a
+   * file onto another name of itself does nothing, and leaves both.
    */
   publish(key: string, staged: Staged, mayVanish?: boolean): Promise<void>;
   discard(staged: Staged): Promise<void>;
@@ -397,7 +398,10 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
   };
 }
 
-/** Waits for both, however they end: what they work on must not be touched before. Rejects as the first does, or else the second. */
+/**
+ * Waits for both, however they end: what they work on must not be touched before. Rejects as the first does, or else
+ * the second.
+ */
 async function both(first: Promise<unknown>, second: Promise<unknown>): Promise<void> {
   const outcomes = await Promise.allSettled([first, second]);
   for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
@@ -414,9 +418,7 @@ function createDigestCache() {
     /** Bytes of the blob that this process last put or saw there; undefined where it has not, or has forgotten. */
     sizeOf: (path: string): number | undefined => known.get(path)?.size,
     set(path: string, { size, digest, file }: Sidecar): void {
-      known.delete(path);
-      known.set(path, { size, digest, file });
-      if (known.size > DIGESTS_REMEMBERED_MAX) known.delete(known.keys().next().value!);
+      setBounded(known, path, { size, digest, file }, DIGESTS_REMEMBERED_MAX);
     },
     delete: (path: string): void => void known.delete(path),
   };

@@ -3,8 +3,8 @@
  * `cp`. Durable before it answers, verified whenever it hands bytes out; what a key means is left to core.
  *
  * Beside each blob of more than one MiB lies `<key>.crc` (see `sidecar.ts`); what is being written lies in
- * `<root>/.tmp`. Losing a sidecar costs one more read of the blob, never the blob. A folder goes with its
- * last blob.
+ * `<root>/.tmp`. Losing a sidecar costs one more read of the blob, never the blob. A folder goes with
+ * the last blob in it, unless it lies right below the root.
  */
 
 import { setMaxListeners } from "node:events";

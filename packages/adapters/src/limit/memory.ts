@@ -4,6 +4,7 @@
  */
 
 import type { RateLimit } from "@docyard/core";
+import { setBounded } from "../bounded-map.ts";
 
 export interface MemoryLimitOptions {
   /** Milliseconds since 1970 UTC; default `Date.now`. */
@@ -51,12 +52,9 @@ export function memoryLimit({ now = Date.now, windowsMax = 100_000 }: MemoryLimi
       const at = now();
       let window = windows.get(key);
       if (window === undefined || isOver(window, at)) {
-        windows.delete(key);
         window = { used: 0, startedAt: at, endsAt: at + windowMs };
-        windows.set(key, window);
+        setBounded(windows, key, window, windowsMax);
         if (windows.size >= sweepAt) sweep(at);
-        // Insertion order is order of start: the first is the oldest.
-        if (windows.size > windowsMax) windows.delete(windows.keys().next().value!);
       }
       if (window.used >= max) return { allowed: false, remaining: 0, retryAfterMs: window.endsAt - at };
       window.used++;

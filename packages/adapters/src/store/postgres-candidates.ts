@@ -5,6 +5,7 @@
 
 import type { Kysely } from "kysely";
 import { sql } from "kysely";
+import { setBounded } from "../bounded-map.ts";
 import type { Schema } from "./schema.ts";
 import type { NameIndex, Sql, Values } from "./sql.ts";
 import { all, integer, statement, statements, text } from "./sql.ts";
@@ -82,8 +83,7 @@ export function postgresCandidates(db: Kysely<Schema>): NameIndex["candidates"] 
     const found = yield* all(sampled(p));
     const names = found.map(({ folded }) => folded);
     const sample = { names, documents, rows: found[0]?.rows ?? 0, searches: 0 };
-    if (samples.size >= SAMPLES_MAX) samples.delete(samples.keys().next().value!);
-    samples.set(key, sample);
+    setBounded(samples, key, sample, SAMPLES_MAX);
     return sample;
   }
 

@@ -221,7 +221,7 @@ export async function patiently<T>(patienceMs: number, work: () => Promise<T>): 
 }
 
 /** Whether the connection failed, rather than what was asked over it. */
-export function isOutOfReach(error: unknown): boolean {
+function isOutOfReach(error: unknown): boolean {
   const code = codeOf(error);
   if (code.startsWith("08") || OUT_OF_REACH.has(code)) return true;
   return code === "" && error instanceof Error && CONNECTION_MESSAGE.test(error.message);

@@ -4,6 +4,7 @@
  * counted on across a gap.
  */
 
+import { setBounded } from "../bounded-map.ts";
 import type { ArtifactRow } from "./schema.ts";
 
 /** Steps remembered. */
@@ -44,8 +45,7 @@ export function createRecent(): Recent {
     note(noted) {
       for (const step of noted) {
         if (step.row.metadata.length > METADATA_MAX) continue;
-        if (steps.size >= STEPS_MAX) steps.delete(steps.keys().next().value!);
-        steps.set(keyOf(step.listing, step.change), step);
+        setBounded(steps, keyOf(step.listing, step.change), step, STEPS_MAX);
       }
     },
     since(listing, changes) {

@@ -7,6 +7,7 @@
 import type { JsonObject, Term } from "@docyard/core";
 import { parseJson } from "@docyard/core";
 import { sql } from "kysely";
+import { setBounded } from "../bounded-map.ts";
 import type { NumberSet } from "./number-set.ts";
 import { changed, countCommon, EMPTY_SET } from "./number-set.ts";
 import { storedTerms } from "./sql-filter.ts";
@@ -144,9 +145,7 @@ export function termSets({ db, sliceMax = Number.POSITIVE_INFINITY }: Dialect, r
   /** Whether a term was asked about since too much has changed to keep its set: then making one pays. */
   const isAskedAgain = (key: string, listing: Changed): boolean => {
     const before = asked.get(key);
-    asked.delete(key);
-    if (asked.size >= ASKED_MAX) asked.delete(asked.keys().next().value!);
-    asked.set(key, listing.changes);
+    setBounded(asked, key, listing.changes, ASKED_MAX);
     return before !== undefined && recent.since(listing, before) !== null;
   };
 

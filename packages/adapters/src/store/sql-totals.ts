@@ -4,6 +4,7 @@
  * processes, because the listing's change number is read together with the page.
  */
 
+import { setBounded } from "../bounded-map.ts";
 import type { AskedRow, Changed, Recent } from "./sql-recent.ts";
 import type { Allowance } from "./sql-slices.ts";
 import { Unfinished } from "./sql-slices.ts";
@@ -80,11 +81,7 @@ export function createTotals(recent: Recent): Totals {
   const keyOf = ({ n }: Changed, { key }: Question): string => `${n} ${JSON.stringify(key)}`;
 
   const remember = (key: string, total: Total): Total => {
-    if (key.length > KEY_MAX) return total;
-    // Written last, forgotten last.
-    totals.delete(key);
-    if (totals.size >= TOTALS_MAX) totals.delete(totals.keys().next().value!);
-    totals.set(key, total);
+    if (key.length <= KEY_MAX) setBounded(totals, key, total, TOTALS_MAX);
     return total;
   };
 

@@ -7,6 +7,7 @@
 import type { Face } from "@docyard/core";
 import type { CompiledQuery, Kysely, RawBuilder } from "kysely";
 import { sql } from "kysely";
+import { setBounded } from "../bounded-map.ts";
 import type { Schema } from "./schema.ts";
 
 /** SQL text and its parameters; `R` is the shape of the rows it returns. */
@@ -136,8 +137,7 @@ export function statements<P extends object, R>(): (
     let found = made.get(key);
     if (found === undefined) {
       found = statement(build);
-      if (made.size >= SHAPES_MAX) made.delete(made.keys().next().value!);
-      made.set(key, found);
+      setBounded(made, key, found, SHAPES_MAX);
     }
     return found;
   };

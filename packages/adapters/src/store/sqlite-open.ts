@@ -8,6 +8,7 @@ import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import SqliteDatabase from "better-sqlite3";
 import type { Database, Statement } from "better-sqlite3";
+import { setBounded } from "../bounded-map.ts";
 import type { Migrated } from "./migrations.ts";
 import { migrate, NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
 import type { Query, Sql } from "./sql.ts";
@@ -141,8 +142,7 @@ export function executor(db: Database): Execute {
     let found = prepared.get(sql);
     if (found === undefined) {
       found = db.prepare(sql);
-      if (prepared.size >= PREPARED_MAX) prepared.delete(prepared.keys().next().value!);
-      prepared.set(sql, found);
+      setBounded(prepared, sql, found, PREPARED_MAX);
     }
     if (found.reader) return found.all(...parameters);
     found.run(...parameters);
