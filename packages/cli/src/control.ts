@@ -26,7 +26,7 @@ import { parseDuration } from "./measure.ts";
 import { VERSION } from "./version.ts";
 
 /** All control routes are below it. */
-export const CONTROL_PATH = "/v1/test/";
+const CONTROL_PATH = "/v1/test/";
 /** Milliseconds between two looks at what has become due on the running clock. */
 const TICK_MS = 20;
 /** Bytes of a control request: room for the files of a test. */

@@ -63,7 +63,7 @@ export async function readKeys(path: string): Promise<Keyring> {
 }
 
 /** @throws Failure in words for an operator; a damaged file is never replaced. */
-export async function readOrMake(path: string): Promise<Keyring> {
+async function readOrMake(path: string): Promise<Keyring> {
   try {
     return await read(path);
   } catch (error) {

@@ -19,11 +19,6 @@ const SHARED_MEMORY = "/dev/shm";
 
 let addon: object | undefined;
 
-/** Whether this is the one executable, rather than files run by Node. */
-export function isExecutable(): boolean {
-  return isSea();
-}
-
 /**
  * better-sqlite3's addon, loaded; undefined outside an executable. A system loads native code from a file only, so it
  * is written to the first folder that allows it (the system's temporary one, `folders`, the working directory) and

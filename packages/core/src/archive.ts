@@ -47,7 +47,7 @@ export interface ArchiveReader {
 }
 
 /** In this order they are loaded. `amended`: artifacts that ended while their bytes were copied, as they were then. */
-export const RECORD_KINDS = ["accounts", "amended", "artifacts", "events"] as const;
+const RECORD_KINDS = ["accounts", "amended", "artifacts", "events"] as const;
 export type RecordKind = (typeof RECORD_KINDS)[number];
 
 export interface RecordsFile {
@@ -95,7 +95,7 @@ export interface ArchiveProgress {
 }
 
 /** Bytes of one file of records, about: small enough to be held in memory, a few hundred of them hold millions of rows. */
-export const RECORDS_BYTES: number = 4 * 1024 ** 2;
+const RECORDS_BYTES = 4 * 1024 ** 2;
 /** A manifest is a few hundred bytes for each of its files. */
 export const MANIFEST_BYTES_MAX: number = 16 * 1024 ** 2;
 /** One record with the longest metadata and the most fragments, and the file around it. */

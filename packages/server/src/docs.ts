@@ -15,8 +15,8 @@ export interface DocsOptions {
   readonly asset?: () => Promise<Uint8Array>;
 }
 
-export const DOCUMENT_PATH = "/openapi.json";
-export const DOCS_PATH = "/docs";
+const DOCUMENT_PATH = "/openapi.json";
+const DOCS_PATH = "/docs";
 const SCRIPT_PATH = `${DOCS_PATH}/reference.js`;
 
 /** It changes with the server's version and settings only, and both ask for a restart: 5 min. */

@@ -71,7 +71,7 @@ const SECRETS: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Drivers write their own messages: this is the second fence behind not logging what we know to be secret. */
-export function redact(text: string): string {
+function redact(text: string): string {
   let clean = text.slice(0, FAULT_TEXT_MAX);
   for (const [pattern, replacement] of SECRETS) clean = clean.replaceAll(pattern, replacement);
   return clean;

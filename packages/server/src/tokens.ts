@@ -9,9 +9,9 @@ import type { CryptoKey, JWK, JWTPayload } from "jose";
 import { decodeProtectedHeader, errors, importJWK, jwtVerify, SignJWT } from "jose";
 
 /** Clients treat the whole as opaque (contract 28). */
-export const TOKEN_PREFIX = "dyt_live_";
+const TOKEN_PREFIX = "dyt_live_";
 /** Default life of a token: 1 h (contract 1E). */
-export const TOKEN_TTL_MS = 3_600_000;
+const TOKEN_TTL_MS = 3_600_000;
 
 const ALGORITHM = "EdDSA";
 /** RFC 9068: keeps other JWTs that may one day be signed with these keys from passing as access tokens. */

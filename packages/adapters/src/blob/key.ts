@@ -4,9 +4,9 @@
  */
 
 /** Longest key: its path must stay below the 4,096 bytes that Linux allows, root and sidecar suffix included. */
-export const KEY_LENGTH_MAX = 1024;
+const KEY_LENGTH_MAX = 1024;
 /** Longest segment: file systems allow 255 bytes for a name, and the checksum file beside a blob adds four. */
-export const KEY_SEGMENT_MAX = 250;
+const KEY_SEGMENT_MAX = 250;
 /** Suffix of the checksum file beside a large blob on disk; no key may end in it. */
 export const SIDECAR_SUFFIX = ".crc";
 

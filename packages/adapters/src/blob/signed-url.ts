@@ -12,7 +12,7 @@ import { createMac } from "./mac.ts";
 /** Path prefix of every blob URL, below the public URL. */
 export const BLOB_PATH = "/v1/blobs/";
 /** Fewest bytes of a signing secret: half of SHA-256's output, the floor that RFC 2104 advises against going below. */
-export const SECRET_BYTES_MIN = 16;
+const SECRET_BYTES_MIN = 16;
 
 export interface UrlSignerOptions {
   /** The public URL, path prefix included; a function where the port is known late. */
