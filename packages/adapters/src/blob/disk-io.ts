@@ -22,6 +22,7 @@ import {
 } from "node:fs";
 import * as fs from "node:fs/promises";
 import { promisify } from "node:util";
+import { codeOf } from "../error-code.ts";
 
 export type DiskIo = Pick<
   typeof fs,
@@ -127,7 +128,7 @@ function freesMuch(path: Parameters<typeof lstatSync>[0]): boolean {
 }
 
 export function isErrno(error: unknown, ...codes: string[]): boolean {
-  return error instanceof Error && codes.includes(String((error as NodeJS.ErrnoException).code));
+  return codes.includes(codeOf(error));
 }
 
 /** Null where there is no such file; any other failure rejects. */

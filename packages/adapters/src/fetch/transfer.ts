@@ -9,6 +9,7 @@ import type { Transform } from "node:stream";
 import { Readable, pipeline } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
+import { codeOf } from "../error-code.ts";
 
 /** One answer of an origin, its body unread. */
 export interface Answer {
@@ -245,7 +246,7 @@ export async function* decoded(
 }
 
 function isCodingError(error: unknown): boolean {
-  const code = errorCode(error);
+  const code = codeOf(error);
   return code.startsWith("Z_") || code.startsWith("ERR_BROTLI") || code.startsWith("ERR__ERROR");
 }
 
@@ -323,15 +324,10 @@ const TRANSIENT: Readonly<Record<string, string>> = {
 export function upstreamError(error: unknown, url: URL, signal: AbortSignal): unknown {
   if (signal.aborted) return signal.reason;
   if (error instanceof DocyardError) return error;
-  const code = errorCode(error);
+  const code = codeOf(error);
   const isNoHttp = error instanceof Error && error.name === "HTTPParserError";
   const permanentWords = isNoHttp ? "does not speak HTTP" : PERMANENT[code];
   const words = permanentWords ?? TRANSIENT[code] ?? "could not be read";
   const outcome = permanentWords === undefined ? "upstream_failed" : "source_failed";
   return new DocyardError(outcome, `${url.host} ${words}`, { cause: error });
-}
-
-function errorCode(error: unknown): string {
-  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
-  return typeof code === "string" ? code : "";
 }

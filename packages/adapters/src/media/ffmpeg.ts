@@ -11,6 +11,8 @@ import { DocyardError, isDocyardError } from "@docyard/core";
 import { execFile } from "node:child_process";
 import { open, stat, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
+import { codeOf } from "../error-code.ts";
+import { RESULT_BYTES_DEFAULT, RESULT_HOURS_MAX } from "./limits.ts";
 import type { ScratchFile } from "./scratch.ts";
 import { openScratch } from "./scratch.ts";
 
@@ -53,7 +55,7 @@ const JOINABLE: Readonly<Record<string, Joinable>> = {
 };
 
 export function ffmpegMedia(options: FfmpegMediaOptions): Media {
-  const { fallbackFor, sizeMax = 5 * 2 ** 30, joinMs = 3_600_000 } = options;
+  const { fallbackFor, sizeMax = RESULT_BYTES_DEFAULT, joinMs = 3_600_000 } = options;
   const scratch = openScratch(options.scratchDir);
   const closing = new AbortController();
   const ends = (signal: AbortSignal | undefined): AbortSignal =>
@@ -323,9 +325,6 @@ async function concat(
   return { size, contentType: target.type };
 }
 
-/** The longest result. */
-const LENGTH_MAX_MS = 24 * 3_600_000;
-
 /** In order of start, stable; each where it wants to be or right after the one before, whichever is later. */
 function layOut(
   looks: readonly PlacedLook[],
@@ -341,10 +340,10 @@ function layOut(
         throw new DocyardError("policy_rejected", `${name} leaves a pause before it, which AVI cannot hold`);
       }
       end = start + clip.facts.durationMs;
-      if (end > LENGTH_MAX_MS) {
+      if (end > RESULT_HOURS_MAX * 3_600_000) {
         throw new DocyardError(
           "policy_rejected",
-          `${name} would end after the 24 hours that a result may last`,
+          `${name} would end after the ${RESULT_HOURS_MAX} hours that a result may last`,
         );
       }
       return { clip, start };
@@ -413,8 +412,7 @@ async function run(
 
 /** The program is not there: the operator's mistake, not the file's. */
 function isMissing(error: unknown): boolean {
-  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
-  return code === "ENOENT" || code === "EACCES";
+  return ["ENOENT", "EACCES"].includes(codeOf(error));
 }
 
 /** Bytes that are copied at a time. */

@@ -20,6 +20,7 @@ import {
   WavOutputFormat,
   WebMOutputFormat,
 } from "mediabunny";
+import { RESULT_HOURS_MAX } from "./limits.ts";
 import type { Container, OpenInput, Reading, TrackReading } from "./mediabunny-read.ts";
 import { readMedia, typeOf } from "./mediabunny-read.ts";
 import type { JoinJob, JoinReport, Refusal } from "./protocol.ts";
@@ -314,15 +315,12 @@ function checkHoles(placed: readonly Placed[], target: Target): void {
   }
 }
 
-/** The longest result, in seconds. A silent packet costs memory too, and one fragment a year later is a typing error. */
-const LENGTH_MAX = 24 * 3600;
-
 function checkSize(placed: readonly Placed[], job: JoinJob): void {
   const last = placed.at(-1);
-  if (last !== undefined && last.offset + last.length > LENGTH_MAX) {
+  if (last !== undefined && last.offset + last.length > RESULT_HOURS_MAX * 3600) {
     throw new JoinRefused(
       "policy_rejected",
-      `Fragment ${last.index + 1} would end after the ${LENGTH_MAX / 3600} hours that a result may last`,
+      `Fragment ${last.index + 1} would end after the ${RESULT_HOURS_MAX} hours that a result may last`,
     );
   }
   if (estimatedSize(placed) > job.sizeMax) {

@@ -9,6 +9,7 @@
 import type { Clip, Media, MediaFacts, MediaInput, SourceBody } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import { Worker } from "node:worker_threads";
+import { RESULT_BYTES_DEFAULT } from "./limits.ts";
 import type { JoinReport } from "./protocol.ts";
 import { fileInput, openScratch } from "./scratch.ts";
 import { SNIFF_SIZE, sniffType } from "./types.ts";
@@ -38,7 +39,7 @@ export interface MediabunnyMediaOptions {
 
 /** Opens the driver; threads start when they are needed, and stay warm. */
 export function mediabunnyMedia(options: MediabunnyMediaOptions): Media {
-  const { sizeMax = 5 * 2 ** 30, concurrency = 2, hangMs = 20_000, memoryMb = 1024 } = options;
+  const { sizeMax = RESULT_BYTES_DEFAULT, concurrency = 2, hangMs = 20_000, memoryMb = 1024 } = options;
   const start = options.startWorker ?? startFromFile;
   const workers = mediaWorkers({ start, concurrency, hangMs, memoryMb });
   const scratch = openScratch(options.scratchDir);

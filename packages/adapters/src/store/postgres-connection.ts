@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DocyardError } from "@docyard/core";
 import { Pool as PgPool, types } from "pg";
 import type { ClientBase, ClientConfig, CustomTypesConfig } from "pg";
+import { codeOf } from "../error-code.ts";
 import type { Query, Sql } from "./sql.ts";
 
 export interface PostgresStoreOptions {
@@ -259,10 +260,4 @@ export async function drive<T>(
 function ignored<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;
-}
-
-/** SQLSTATE or the system's error code; an empty string for other errors. */
-export function codeOf(error: unknown): string {
-  if (typeof error !== "object" || error === null || !("code" in error)) return "";
-  return typeof error.code === "string" ? error.code : "";
 }

@@ -5,19 +5,12 @@
 
 import type { Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
+import { codeOf } from "../error-code.ts";
 import type { Migrated } from "./migrations.ts";
 import { migrate as migrateSql, NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
 import { postgresDialect } from "./postgres-dialect.ts";
 import type { Pool, PostgresStoreOptions } from "./postgres-connection.ts";
-import {
-  codeOf,
-  createPool,
-  drive,
-  end,
-  PATIENCE_MS,
-  patiently,
-  transaction,
-} from "./postgres-connection.ts";
+import { createPool, drive, end, PATIENCE_MS, patiently, transaction } from "./postgres-connection.ts";
 import { postgresSnapshots } from "./postgres-snapshot.ts";
 import { noSpace, sqlStore } from "./sql-store.ts";
 import type { Sql } from "./sql.ts";

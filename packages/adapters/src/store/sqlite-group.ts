@@ -4,6 +4,7 @@
  */
 
 import type { Database, Statement } from "better-sqlite3";
+import { codeOf } from "../error-code.ts";
 
 /** Most writes in one transaction: bounds how long readers and other processes wait for it. */
 const GROUP_MAX = 256;
@@ -161,10 +162,4 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
 /** Whether an error means that another connection holds a lock. */
 export function isBusy(error: unknown): boolean {
   return codeOf(error).startsWith("SQLITE_BUSY");
-}
-
-/** SQLite's extended result code, or an empty string for other errors. */
-export function codeOf(error: unknown): string {
-  if (typeof error !== "object" || error === null || !("code" in error)) return "";
-  return typeof error.code === "string" ? error.code : "";
 }

@@ -9,11 +9,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import SqliteDatabase from "better-sqlite3";
 import type { Database, Statement } from "better-sqlite3";
 import { setBounded } from "../bounded-map.ts";
+import { codeOf } from "../error-code.ts";
 import type { Migrated } from "./migrations.ts";
 import { migrate, NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
 import type { Query, Sql } from "./sql.ts";
 import { sqliteDialect } from "./sqlite-dialect.ts";
-import { codeOf, isBusy } from "./sqlite-group.ts";
+import { isBusy } from "./sqlite-group.ts";
 
 export interface SqliteStoreOptions {
   /** Path of the database file, made if missing; its folder must exist. `:memory:` keeps nothing. */

@@ -5,11 +5,12 @@
 
 import type { Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
+import { codeOf } from "../error-code.ts";
 import type { Migrated } from "./migrations.ts";
 import { NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
 import { noSpace, sqlStore } from "./sql-store.ts";
 import { sqliteDialect } from "./sqlite-dialect.ts";
-import { codeOf, createGroupWriter } from "./sqlite-group.ts";
+import { createGroupWriter } from "./sqlite-group.ts";
 import type { SqliteStoreOptions } from "./sqlite-open.ts";
 import { BUSY_TIMEOUT_MS, described, drive, openSqlite } from "./sqlite-open.ts";
 import { createReader } from "./sqlite-reads.ts";
