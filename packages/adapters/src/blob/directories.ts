@@ -1,6 +1,6 @@
 /**
  * Makes directories durably and syncs them, one fsync serving everyone who waited before it began.
- * What is put into the directories is left to `disk.ts`.
+ * What is put into the directories is left to `disk-files.ts`.
  */
 
 import { dirname } from "node:path";

@@ -1,6 +1,6 @@
 /**
  * Reads a blob's file in pieces that are checked before anyone sees them, into a few buffers that are reused.
- * Where the expected checksums come from, and what follows from a mismatch, is left to `disk.ts` and `serve.ts`.
+ * Where the expected checksums come from, and what follows from a mismatch, is left to `disk.ts` and `disk-serve.ts`.
  */
 
 import { hash } from "node:crypto";

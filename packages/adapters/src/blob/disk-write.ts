@@ -1,6 +1,6 @@
 /**
  * Streams a body into a new temporary file: hashed and cut at its limit on the way, and synced before it resolves.
- * Naming the file is left to `disk.ts`; whatever fails here leaves no file behind.
+ * Naming the file is left to `disk-files.ts`; whatever fails here leaves no file behind.
  */
 
 import { createHash } from "node:crypto";

@@ -1,6 +1,7 @@
 /**
  * The conformance suite of the `ArtifactStore` port: every sentence of its contract as a named case, for any driver.
- * Cases about `find` are in `artifact-find.ts`, those about usage, quotas and `walk` in `artifact-usage.ts`; how a driver keeps its rows is its own affair and its own tests'.
+ * Cases about `find` are in `artifact-find.ts`, those about usage, quotas and `walk` in `artifact-usage.ts`; how a driver
+ * keeps its rows is its own affair and its own tests'.
  */
 
 import type { Artifact, Store } from "@docyard/core";

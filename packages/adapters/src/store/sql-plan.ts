@@ -9,7 +9,7 @@ import { sql } from "kysely";
 import type { ArtifactRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
 import type { Pages, Shape } from "./sql-page.ts";
-import type { AskedRow } from "./sql-recent.ts";
+import type { AskedRow, Changed } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
 import { countedTermSql } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
@@ -27,10 +27,8 @@ const FEW_NAMED = 1_000;
 const SLICES_AT_ONCE = 16;
 
 /** The completed rows of one face of a dock, in numbers. */
-export interface Listing {
-  readonly n: number;
+interface Listing extends Changed {
   readonly completed: number;
-  readonly changes: number;
 }
 
 /** A query, and what may be counted for it now. */

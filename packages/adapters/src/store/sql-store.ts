@@ -1,6 +1,6 @@
 /**
  * A Store out of SQL operations and a driver that runs them: the same few lines for every database.
- * The operations are in `sql-artifacts.ts` and `sql-accounts.ts`.
+ * The operations are in `sql-artifacts.ts` and `sql-accounts.ts`, those in bulk in `sql-dump.ts` and `sql-load.ts`.
  */
 
 import type { AccountKind, AccountOf, AccountRecord, Store } from "@docyard/core";

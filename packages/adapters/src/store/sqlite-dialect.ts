@@ -1,6 +1,6 @@
 /**
  * SQLite's side of the `Dialect`: its words, and the name index as an FTS5 table of trigrams.
- * Opening files and running statements is `sqlite.ts`.
+ * Opening files is `sqlite-open.ts`, running statements `sqlite.ts`.
  */
 
 import { DummyDriver, Kysely, sql, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from "kysely";
