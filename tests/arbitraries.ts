@@ -316,3 +316,42 @@ export function findQueries(about: readonly Artifact[]): fc.Arbitrary<FindQuery>
     .tuple(where, texts, fc.oneof(fc.constant({}), bounds))
     .map(([place, text, bound]) => ({ ...place, ...text, ...bound }));
 }
+
+/** More completed rows than a walk takes without asking the name index, and than one batch of checked rows. */
+const LARGE = 1_500;
+
+/** A dock large enough for every way of answering a list. */
+export function largeDock(change: Partial<Artifact> = {}): Artifact[] {
+  const documents = fc.sample(metadata(), { numRuns: 40, seed: 7 });
+  return Array.from({ length: LARGE }, (_, i) =>
+    plainArtifact(i, {
+      metadata: {
+        ...documents[i % documents.length],
+        everywhere: 1,
+        half: i % 2 === 0,
+        pair: [i % 2, i % 3],
+      },
+      filename: `${["Invoice", "summary", "é%_"][i % 3]} ${i % 100}${i < 200 ? " old" : ""}.pdf`,
+      status: i % 11 === 0 ? "created" : "upload_completed",
+      createdAt: 1_000 + Math.floor(i / 7),
+      ...change,
+    }),
+  );
+}
+
+/** Questions about much of a large dock, which the ones about parts of a document rarely are. */
+export const broadQuestions = (): fc.Arbitrary<Partial<Pick<FindQuery, "filter" | "search">>> =>
+  fc.record(
+    {
+      filter: fc.constantFrom<JsonObject>(
+        { everywhere: 1 },
+        { half: true },
+        { half: false, everywhere: 1 },
+        { pair: [1] },
+        { pair: [2, 0] },
+        { pair: [{}] },
+      ),
+      search: fc.constantFrom("invoice", "É%_", "old", "e 1", "7", "summary 33.pdf", "zzz"),
+    },
+    { requiredKeys: [] },
+  );

@@ -2,14 +2,22 @@
  * Every store answers list queries alike: SQLite, memory and a naive reading of the contract, on random artifacts and
  * random questions. What each parameter means by example is in the conformance suites.
  */
-import type { Artifact, ArtifactStatus, FindQuery, Found, JsonObject, Store, Term } from "@docyard/core";
+import type { Artifact, ArtifactStatus, FindQuery, Found, Store, Term } from "@docyard/core";
 import { compareNewestFirst, foldName, match } from "@docyard/core";
 import { memoryStore } from "@docyard/adapters/store/memory";
 import { storedTerms, termsDecide } from "../../packages/adapters/src/store/sql-filter.ts";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { artifacts, filters, findQueries, metadata, plainArtifact, STATUSES } from "../arbitraries.ts";
+import {
+  artifacts,
+  broadQuestions,
+  filters,
+  findQueries,
+  largeDock,
+  metadata,
+  STATUSES,
+} from "../arbitraries.ts";
 
 /** The contract, word by word. */
 function naive(rows: readonly Artifact[], query: FindQuery): Answer {
@@ -120,46 +128,21 @@ test("small docks: 2,400 random questions", async () => {
 });
 
 test("a dock large enough for every way of answering: 400 random questions", async () => {
-  // More completed rows than a walk takes without asking the name index, and than one batch of checked rows.
-  const size = 1_500;
-  const documents = fc.sample(metadata(), { numRuns: 40, seed: 7 });
-  const many = Array.from({ length: size }, (_, i) =>
-    plainArtifact(i, {
-      metadata: {
-        ...documents[i % documents.length],
-        everywhere: 1,
-        half: i % 2 === 0,
-        pair: [i % 2, i % 3],
-      },
-      filename: `${["Invoice", "summary", "é%_"][i % 3]} ${i % 100}${i < 200 ? " old" : ""}.pdf`,
-      status: i % 11 === 0 ? "created" : "upload_completed",
-      createdAt: 1_000 + Math.floor(i / 7),
-    }),
-  );
-  // Questions about much, which the ones about parts of a document rarely are.
-  const broad = fc.record(
-    {
-      filter: fc.constantFrom<JsonObject>(
-        { everywhere: 1 },
-        { half: true },
-        { half: false, everywhere: 1 },
-        { pair: [1] },
-        { pair: [2, 0] },
-        { pair: [{}] },
-      ),
-      search: fc.constantFrom("invoice", "É%_", "old", "e 1", "7", "summary 33.pdf", "zzz"),
-    },
-    { requiredKeys: [] },
-  );
+  const many = largeDock();
   const stores = [memoryStore(), await sqliteStore({ file: ":memory:" })];
   try {
     for (const store of stores) await fill(store, many, []);
     await fc.assert(
-      fc.asyncProperty(findQueries(many), broad, fc.nat(size + 10), async (query, more, offset) => {
-        const start = query.start.offset === undefined ? query.start : { offset };
-        const place = { dockId: "dock_a", face: "machine", start } as const;
-        await expectAgreement(stores, many, { ...query, ...more, ...place });
-      }),
+      fc.asyncProperty(
+        findQueries(many),
+        broadQuestions(),
+        fc.nat(many.length + 10),
+        async (query, more, offset) => {
+          const start = query.start.offset === undefined ? query.start : { offset };
+          const place = { dockId: "dock_a", face: "machine", start } as const;
+          await expectAgreement(stores, many, { ...query, ...more, ...place });
+        },
+      ),
       { numRuns: 400 },
     );
   } finally {

@@ -6,10 +6,10 @@
 import { memoryStore } from "@docyard/adapters/store/memory";
 import { postgresStore } from "@docyard/adapters/store/postgres";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
-import type { Artifact, ArtifactStatus, FindQuery, Found, JsonObject, Store } from "@docyard/core";
+import type { Artifact, ArtifactStatus, FindQuery, Found, Store } from "@docyard/core";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { artifacts, findQueries, metadata, plainArtifact, STATUSES } from "../arbitraries.ts";
+import { artifacts, broadQuestions, findQueries, largeDock, STATUSES } from "../arbitraries.ts";
 import type { FreshDatabase } from "./index.ts";
 import { freshDatabase } from "./index.ts";
 
@@ -100,45 +100,14 @@ test(`small docks: ${WORLDS * 150} random questions`, async () => {
 });
 
 test(`a dock large enough for every way of answering: ${BROAD} random questions`, async () => {
-  // More completed rows than a walk takes without asking the name index, and than one batch of checked rows.
-  const size = 1_500;
-  const documents = fc.sample(metadata(), { numRuns: 40, seed: 7 });
   const dockId = "dock_large";
-  const many = Array.from({ length: size }, (_, i) =>
-    plainArtifact(i, {
-      dockId,
-      metadata: {
-        ...documents[i % documents.length],
-        everywhere: 1,
-        half: i % 2 === 0,
-        pair: [i % 2, i % 3],
-      },
-      filename: `${["Invoice", "summary", "é%_"][i % 3]} ${i % 100}${i < 200 ? " old" : ""}.pdf`,
-      status: i % 11 === 0 ? "created" : "upload_completed",
-      createdAt: 1_000 + Math.floor(i / 7),
-    }),
-  );
-  // Questions about much, which the ones about parts of a document rarely are.
-  const broad = fc.record(
-    {
-      filter: fc.constantFrom<JsonObject>(
-        { everywhere: 1 },
-        { half: true },
-        { half: false, everywhere: 1 },
-        { pair: [1] },
-        { pair: [2, 0] },
-        { pair: [{}] },
-      ),
-      search: fc.constantFrom("invoice", "É%_", "old", "e 1", "7", "summary 33.pdf", "zzz"),
-    },
-    { requiredKeys: [] },
-  );
+  const many = largeDock({ dockId });
   await fill(many, []);
   await fc.assert(
     fc.asyncProperty(
       findQueries(many),
-      broad,
-      fc.nat(size + 10),
+      broadQuestions(),
+      fc.nat(many.length + 10),
       fc.constantFrom(1, 5, 20, 20, 1_000),
       async (query, more, offset, limit) => {
         const start = query.start.offset === undefined ? query.start : { offset };
