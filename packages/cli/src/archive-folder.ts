@@ -13,14 +13,13 @@ import {
   damaged,
   FILE_MODE,
   FOLDER_MODE,
-  isErrno,
   MANIFEST_NAME,
   readPart,
-  syncFolder,
   verified,
   writeBody,
 } from "./archive-io.ts";
 import { Failure } from "./failure.ts";
+import { isErrno, syncFolder } from "./files.ts";
 
 /** What is being written. */
 const TEMP = ".tmp";

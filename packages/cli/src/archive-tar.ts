@@ -9,19 +9,9 @@ import { open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { ArchiveReader, ArchiveWriter } from "@docyard/core";
 import { digestMap, MANIFEST_BYTES_MAX, RECORDS_BYTES_MAX } from "@docyard/core";
-import {
-  blobName,
-  damaged,
-  FILE_MODE,
-  isErrno,
-  MANIFEST_NAME,
-  readPart,
-  syncFolder,
-  verified,
-  writeBody,
-  writeFully,
-} from "./archive-io.ts";
+import { blobName, damaged, FILE_MODE, MANIFEST_NAME, readPart, verified, writeBody } from "./archive-io.ts";
 import { Failure } from "./failure.ts";
+import { isErrno, syncFolder, writeFully } from "./files.ts";
 
 /** Everything in a tar file begins at a multiple of it. */
 const BLOCK = 512;

@@ -10,10 +10,10 @@ import { link, open, rename, stat, unlink } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Artifact, ArtifactStatus, Created, JsonObject, WritableDock } from "@docyard/core";
 import { DocyardError, isId, PAGE_LIMIT_MAX, parseFilter } from "@docyard/core";
-import { isErrno, readPart, syncFolder, writeFully } from "./archive-io.ts";
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
+import { isErrno, readFilePart, syncFolder, writeFully } from "./files.ts";
 import { dockNamed, operate, type Operation, operatorOf } from "./operator.ts";
 import { list, record } from "./print.ts";
 import { startProgress } from "./progress.ts";
@@ -178,7 +178,7 @@ async function hashFile(path: string, filename: string, signal: AbortSignal): Pr
   const handle = await openFile(path);
   try {
     const { size } = await handle.stat();
-    const body = watching("hash", readPart(handle, 0, size), { size, signal });
+    const body = watching("hash", readFilePart(handle, 0, size, changed(path)), { size, signal });
     for await (const chunk of body) hash.update(chunk);
     return { path, filename, size, digest: hash.digest("hex") };
   } finally {
@@ -265,15 +265,19 @@ async function stageBytes({ blobs, docyard, signal }: Operation, row: Artifact, 
   if (staged?.size === facts.size && staged.digest === facts.digest) return;
   const handle = await openFile(facts.path);
   try {
-    const body = watching("upload", readPart(handle, 0, facts.size), { size: facts.size, signal });
+    const { path, size } = facts;
+    const body = watching("upload", readFilePart(handle, 0, size, changed(path)), { size, signal });
     const { sizeMax } = docyard.settings;
     const sent = await blobs.put(row.stagingKey!, body, { sizeMax, signal });
-    if (sent.digest !== facts.digest)
-      throw new Failure(`${facts.path} was changed while it was sent: try again`);
+    if (sent.digest !== facts.digest) throw changed(path)();
   } finally {
     await handle.close();
   }
 }
+
+/** What is said of a file that is not what it was when it was looked at first. */
+const changed = (path: string) => (): Failure =>
+  new Failure(`${path} was changed while it was read: try again`);
 
 /** The same bytes, with a bar. */
 async function* watching(
@@ -377,12 +381,12 @@ async function fill(operation: Operation, artifact: Artifact, handle: FileHandle
 /** Whether the whole is right. */
 async function fillFrom(
   { blobs, signal }: Operation,
-  { blobKey, size, digest }: Artifact,
+  { blobKey, size, digest, filename }: Artifact,
   handle: FileHandle,
   from: number,
 ): Promise<boolean> {
   const hash = createHash("sha256");
-  for await (const chunk of readPart(handle, 0, from)) hash.update(chunk);
+  for await (const chunk of readFilePart(handle, 0, from, changed(filename))) hash.update(chunk);
   let at = from;
   if (from < size!) {
     const { body } = await blobs.get(blobKey!, { range: { start: from, end: size! }, signal });

@@ -13,7 +13,7 @@ import type {
 import { backup as backUp, isDocyardError, restore as restoreAll } from "@docyard/core";
 import { folderReader, folderWriter } from "./archive-folder.ts";
 import { tarReader, tarWriter } from "./archive-tar.ts";
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_DAMAGE, Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf } from "./keyring.ts";

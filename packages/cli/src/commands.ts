@@ -5,7 +5,8 @@
 
 import type { Quota, RetentionRule, S3Credentials, Store } from "@docyard/core";
 import { createProvisioning, createSealer, parseFilter } from "@docyard/core";
-import type { Config, OptionName } from "./config.ts";
+import type { Answer, Command, Flag, Said } from "./command.ts";
+import type { Config } from "./config.ts";
 import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
 import { UsageError } from "./failure.ts";
 import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
@@ -15,47 +16,6 @@ import { list, record } from "./print.ts";
 import { listSigningKeys, rotateSigningKeys } from "./signing.ts";
 import { schemeOf } from "./targets.ts";
 import { migrateStore, openStore } from "./wire.ts";
-
-/** A flag of one command only. */
-export interface Flag {
-  readonly describe: string;
-  /** What stands after it; none: a switch. */
-  readonly value?: string;
-  readonly required?: boolean;
-}
-
-export interface Command {
-  readonly describe: string;
-  /** The one word that follows the command, if any. */
-  readonly positional?: { readonly name: string; readonly describe: string };
-  /** Words after that one: exactly one, one or none, at least one, any number. */
-  readonly more?: {
-    readonly name: string;
-    readonly describe: string;
-    readonly how: "one" | "optional" | "many" | "any";
-  };
-  readonly flags: Readonly<Record<string, Flag>>;
-  /** Options beyond those that every command takes. */
-  readonly options?: readonly OptionName[];
-  /** Whether it has a meaning where there is no database yet. */
-  readonly isBeginning?: boolean;
-  readonly run: (said: Said, config: Config) => Promise<Answer>;
-}
-
-/** What stood on the command line besides the options of config.ts. */
-export interface Said {
-  readonly positional: string;
-  readonly more: readonly string[];
-  readonly flag: (name: string) => string | undefined;
-  /** Whether a switch was set. */
-  readonly has: (name: string) => boolean;
-}
-
-/** One answer, for programs (`--json`) and for people. */
-export interface Answer {
-  readonly document: unknown;
-  readonly text: string;
-}
 
 const DOCK: Flag = {
   describe: "The only dock it may use (default: every dock of the organization)",

@@ -8,8 +8,8 @@ import { link, open, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Finding } from "@docyard/adapters/probe";
 import { failing, ok, warning } from "@docyard/adapters/probe";
-import { isErrno } from "./archive-io.ts";
 import { reasonOf } from "./failure.ts";
+import { isErrno } from "./files.ts";
 import { printSize } from "./measure.ts";
 
 /** What every SQLite file begins with. */
@@ -97,7 +97,7 @@ async function magic(file: string): Promise<Finding> {
   try {
     handle = await open(file, "r+");
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ENOENT"
+    return isErrno(error, "ENOENT")
       ? ok("file", `${file} is not there yet: the first start makes it`)
       : failing("file", `${file}: ${reasonOf(error)}`, "make its owner the user that runs docyard");
   }

@@ -5,7 +5,7 @@
 
 import type { Finding } from "@docyard/adapters/probe";
 import { failing, ok, warning } from "@docyard/adapters/probe";
-import type { Answer } from "./commands.ts";
+import type { Answer } from "./command.ts";
 import type { Config } from "./config.ts";
 import { probeFolder, probeSqlite } from "./doctor-files.ts";
 import { probePublicUrl } from "./doctor-url.ts";

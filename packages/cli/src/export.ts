@@ -2,7 +2,7 @@
 
 import { exportDock as exportAll, importDock as importAll, readManifest } from "@docyard/core";
 import { reading, watched, withFindings, writing } from "./backup.ts";
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_DAMAGE, Failure } from "./failure.ts";
 import { dockNamed, operate, OPERATOR_ID } from "./operator.ts";

@@ -1,6 +1,6 @@
 /** `gc`: core's garbage collection, which only counts unless it is told to apply what it found. */
 
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { operate } from "./operator.ts";
 import { size, startProgress } from "./progress.ts";

@@ -6,7 +6,7 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isEveryAddress } from "./address.ts";
-import type { Answer } from "./commands.ts";
+import type { Answer } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_FAILURE, reasonOf } from "./failure.ts";
 

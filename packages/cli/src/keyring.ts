@@ -10,6 +10,7 @@ import type { Keyring, Sealer } from "@docyard/core";
 import { createSealer } from "@docyard/core";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf } from "./failure.ts";
+import { isErrno, syncFolder } from "./files.ts";
 
 /** What the file holds: the id of the key that seals, and every key as base64url. */
 interface KeyFile {
@@ -67,7 +68,7 @@ async function readOrMake(path: string): Promise<Keyring> {
   try {
     return await read(path);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw failed(path, error);
+    if (!isErrno(error, "ENOENT")) throw failed(path, error);
   }
   try {
     const id = newId();
@@ -136,16 +137,11 @@ async function write(
     } else {
       // Of several processes that start at once, one makes the file and all read it.
       await link(temporary, path).catch((error: unknown) => {
-        if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+        if (!isErrno(error, "EEXIST")) throw error;
       });
       await unlink(temporary);
     }
-    const folder = await open(dirname(path), "r");
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
+    await syncFolder(dirname(path));
   } catch (error) {
     await unlink(temporary).catch(() => {});
     throw error;

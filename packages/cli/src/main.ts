@@ -4,7 +4,8 @@
  */
 
 import yargs, { type Argv } from "yargs";
-import { type Command, COMMANDS, type Said } from "./commands.ts";
+import type { Command, Said } from "./command.ts";
+import { COMMANDS } from "./commands.ts";
 import {
   CONFIG_FLAG,
   type Config,

@@ -3,7 +3,7 @@
  * completion.ts shares. Prints nothing; what an option or a command does is config.ts's and commands.ts's.
  */
 
-import type { Command } from "./commands.ts";
+import type { Command } from "./command.ts";
 import { CONFIG_FLAG, CONFIG_VARIABLE, flagOf, type OptionName, OPTIONS, variableOf } from "./config.ts";
 
 /** All that the program understands. */

@@ -3,7 +3,7 @@
  * Each is loaded when it is called: whoever makes a client pays for none of them.
  */
 
-import type { Command, Flag } from "./commands.ts";
+import type { Command, Flag } from "./command.ts";
 
 const DOCK_ID = { name: "dock", describe: "The dock's id" };
 const CHECK: Flag = { describe: "Read what an earlier run left before it is believed (folders only)" };

@@ -5,7 +5,7 @@
 
 import type { BlobStore, Dock, Docyard, Principal, Store } from "@docyard/core";
 import { DocyardError, isDockId, SCOPES } from "@docyard/core";
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_INTERRUPTED, Interrupted, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
 import { blobScheme, schemeOf } from "./targets.ts";

@@ -3,7 +3,7 @@
  * what they mean is core's.
  */
 
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { printSize } from "./measure.ts";
 import { list } from "./print.ts";

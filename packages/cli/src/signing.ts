@@ -5,7 +5,7 @@
 
 import type { ServerKey, Store } from "@docyard/core";
 import { activeKeys, createProvisioning, SIGNING_KEYS_AGE_MAX_MS } from "@docyard/core";
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { SigningKeyDocument } from "./documents.ts";
 import { signingKey } from "./documents.ts";
 import { UsageError } from "./failure.ts";

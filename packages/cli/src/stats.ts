@@ -2,7 +2,7 @@
 
 import type { ArtifactStore } from "@docyard/core";
 import { addUsage, NO_USAGE } from "@docyard/core";
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { operate } from "./operator.ts";
 import { list, record } from "./print.ts";

@@ -7,9 +7,10 @@ import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { VerifyReport, VerifyState } from "@docyard/core";
 import { verify as verifyAll } from "@docyard/core";
-import type { Answer, Said } from "./commands.ts";
+import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_DAMAGE, Failure, reasonOf, UsageError } from "./failure.ts";
+import { isErrno } from "./files.ts";
 import { parseSize } from "./measure.ts";
 import { completedTotal, operate, type Operation } from "./operator.ts";
 import { list } from "./print.ts";
@@ -158,7 +159,7 @@ async function readState(file: string): Promise<Saved | null> {
   try {
     text = await readFile(file, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (isErrno(error, "ENOENT")) return null;
     throw new Failure(`--state ${file}: ${reasonOf(error)}`, { cause: error });
   }
   try {

@@ -367,8 +367,6 @@ function settingsOf(config: Config): SettingsInput {
     freeMin: config.minFree,
     urlTtlMs: config.urlTtl,
     ...(blobScheme(config.blob) === "s3" ? { bucketName: s3Options(config.blob).bucket } : {}),
-    // No signed URL may outlive what it points to.
-    graceMs: Math.max(DEFAULT_SETTINGS.graceMs, config.urlTtl),
     limits: {
       list: { ...list, max: config.limitList },
       download: { ...download, max: config.limitDownload },

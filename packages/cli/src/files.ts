@@ -1,0 +1,48 @@
+/**
+ * Files as several commands read and write them: in parts, whole or not at all, and with durable names. What is in a
+ * file, and what a failure means to the operator, is left to the callers.
+ */
+
+import type { FileHandle } from "node:fs/promises";
+import { open } from "node:fs/promises";
+
+/** Bytes read at a time. */
+const CHUNK_BYTES = 1024 ** 2;
+
+/** Chunks of a part of a file; each is new. @param tooShort makes the error for a file that ends before the part does */
+export async function* readFilePart(
+  handle: FileHandle,
+  start: number,
+  size: number,
+  tooShort: () => Error,
+): AsyncGenerator<Uint8Array, void, void> {
+  for (let done = 0; done < size;) {
+    const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size - done));
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, start + done);
+    if (bytesRead === 0) throw tooShort();
+    done += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
+export async function writeFully(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.byteLength;) {
+    const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+/** Makes the names in a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Whether the system gave this reason, such as `ENOENT`. */
+export function isErrno(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
