@@ -8,6 +8,7 @@ import { createProvisioning, createSealer, parseFilter } from "@docyard/core";
 import type { Answer, Command, Flag, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
+import { migrateStore, openStore } from "./drivers.ts";
 import { UsageError } from "./failure.ts";
 import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
 import { parseDuration, parseSize } from "./measure.ts";
@@ -15,7 +16,6 @@ import { OPERATOR_COMMANDS } from "./operator-commands.ts";
 import { list, record } from "./print.ts";
 import { listSigningKeys, rotateSigningKeys } from "./signing.ts";
 import { schemeOf } from "./targets.ts";
-import { migrateStore, openStore } from "./wire.ts";
 
 const DOCK: Flag = {
   describe: "The only dock it may use (default: every dock of the organization)",

@@ -1,6 +1,6 @@
 /**
  * Flags, environment and config file become one checked Config; the only reader of `process.env`.
- * Knows what each option means as text; what its value opens is wire.ts's affair.
+ * Knows what each option means as text; what its value opens is drivers.ts's affair.
  */
 
 import { accessSync, constants, readFileSync, statSync } from "node:fs";

@@ -17,6 +17,7 @@ import {
   suggestion,
   variableOf,
 } from "./config.ts";
+import { FORMS, requireDatabase } from "./drivers.ts";
 import {
   EXIT_FAILURE,
   EXIT_INTERRUPTED,
@@ -28,7 +29,6 @@ import {
 } from "./failure.ts";
 import type { Grammar } from "./manual.ts";
 import { VERSION } from "./version.ts";
-import { FORMS, requireDatabase } from "./wire.ts";
 
 const PROGRAM = "docyard-server";
 /** Columns of `--help`; narrower terminals wrap it. */

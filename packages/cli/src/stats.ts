@@ -4,10 +4,10 @@ import type { ArtifactStore } from "@docyard/core";
 import { addUsage, NO_USAGE } from "@docyard/core";
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
+import { migrateStore } from "./drivers.ts";
 import { operate } from "./operator.ts";
 import { list, record } from "./print.ts";
 import { size } from "./progress.ts";
-import { migrateStore } from "./wire.ts";
 
 export async function stats(said: Said, config: Config): Promise<Answer> {
   return operate(

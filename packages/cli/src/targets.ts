@@ -1,6 +1,6 @@
 /**
  * What `--db`, `--blob` and `--queue` name: which driver, and the options that are written into its name. Nothing is
- * opened and no driver is loaded here, so that whoever only reads or tries a target need not; wire.ts opens them.
+ * opened and no driver is loaded here, so that whoever only reads or tries a target need not; drivers.ts opens them.
  */
 
 import type { S3BlobsOptions } from "@docyard/adapters/blob/s3";

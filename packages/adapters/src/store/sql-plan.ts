@@ -27,7 +27,7 @@ const FEW_NAMED = 1_000;
 const SLICES_AT_ONCE = 16;
 
 /** The completed rows of one face of a dock, in numbers. */
-interface Listing extends Changed {
+export interface Listing extends Changed {
   readonly completed: number;
 }
 
