@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AppOptions, createApp } from "@docyard/server";
 import { defaultPublicUrl, isEveryAddress } from "./address.ts";
+import { type Background, runInBackground } from "./background.ts";
 import { type Config, isRunByNpm, unknownVariables } from "./config.ts";
 import { EXIT_INTERRUPTED, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
 import { firstRun, type FirstRunDocument } from "./documents.ts";
@@ -19,7 +20,6 @@ import { schemeOf } from "./targets.ts";
 import { keepPair, type KeptPair, pairFilesOf, readPair } from "./tls.ts";
 import { VERSION } from "./version.ts";
 import { type Parts, requireMemory, wire, wireDouble } from "./wire.ts";
-import { type Background, runInBackground } from "./worker.ts";
 
 /** What a terminal that closes sends, and what administrators send to have files read again. */
 const HANGUP = "SIGHUP";

@@ -1,5 +1,5 @@
 /**
- * The words in which the server's log tells of background work, and how loud each is. The work itself is core's.
+ * Background work as a server's log tells of it: in which words, and how loud. The work itself is core's.
  */
 
 import type { Background, BackgroundReport, Docyard } from "@docyard/core";
