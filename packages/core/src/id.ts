@@ -82,6 +82,23 @@ export function createIdSource(
   };
 }
 
+/** Digits of a ULID behind its time. */
+const ULID_RANDOM_DIGITS = 16;
+
+/**
+ * An id of the same kind and time, whose random part follows from a digest.
+ * @param hex at least 32 hex digits
+ */
+export function siblingId(id: string, hex: string): string {
+  // The 48 bits of time that every `hex24` begins with are twelve digits.
+  if (!id.includes("_")) return id.slice(0, 12) + hex.slice(0, 12);
+  const random = Array.from(
+    { length: ULID_RANDOM_DIGITS },
+    (_, i) => CROCKFORD[Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16) % 32]!,
+  );
+  return id.slice(0, -ULID_RANDOM_DIGITS) + random.join("");
+}
+
 const SECRET_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /** `prefix` and 43 letters and digits: 256 unpredictable bits, for client secrets and API keys. */

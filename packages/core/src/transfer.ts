@@ -22,6 +22,7 @@ import { machineStorageKey, ownBlobKey, studioStorageKey } from "./blob-keys.ts"
 import { ROUNDS_MAX } from "./context.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import { metadataFault } from "./filter.ts";
+import { siblingId } from "./id.ts";
 import { inOrder } from "./in-order.ts";
 import { isJsonObject } from "./json.ts";
 import { CONTENT_TYPE } from "./upload.ts";
@@ -259,7 +260,7 @@ async function idFor(
   row: Artifact,
 ): Promise<string | null> {
   for (let n = 0; n < IDS_MAX; n++) {
-    const id = n === 0 ? row.id : await otherId(row, `${dockId} ${row.id} ${n}`);
+    const id = n === 0 ? row.id : siblingId(row.id, await digestOf(`${dockId} ${row.id} ${n}`));
     const held = await artifacts.get({ id });
     if (held === null) return id;
     const { status, face, digest } = held;
@@ -275,17 +276,8 @@ async function idFor(
   throw new DocyardError("already_exists", `Every id for artifact ${row.id} is taken`);
 }
 
-const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
-/** An id of the same kind and time, which the text decides. */
-async function otherId({ face, id }: Artifact, text: string): Promise<string> {
-  const hex = await sha256(new TextEncoder().encode(text));
-  if (face === "studio") return id.slice(0, 12) + hex.slice(0, 12);
-  const random = Array.from(
-    { length: 16 },
-    (_, i) => CROCKFORD[Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16) % 32]!,
-  );
-  return id.slice(0, "art_".length + 10) + random.join("");
+function digestOf(text: string): Promise<string> {
+  return sha256(new TextEncoder().encode(text));
 }
 
 function placeOf({ face, mediaType, createdAt }: Artifact, dockId: string, id: string): string {

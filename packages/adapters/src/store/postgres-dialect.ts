@@ -1,6 +1,6 @@
 /**
  * PostgreSQL's side of the `Dialect`: its words, and the name index as trigrams in a GIN index that leads with the dock.
- * Connections, transactions and running statements are `postgres.ts`.
+ * Connections and transactions are `postgres-connection.ts`.
  */
 
 import {
