@@ -30,6 +30,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { folderReader, folderWriter } from "../../packages/cli/src/archive-folder.ts";
 import { tarHeader, tarReader, tarWriter } from "../../packages/cli/src/archive-tar.ts";
 import { reading, writing } from "../../packages/cli/src/backup.ts";
+import { readFilePart } from "../../packages/cli/src/files.ts";
 import { completedRows, everything, plans, populate } from "../core/populate.ts";
 import type { World } from "../core/world.ts";
 import { bodyOf, bytesOf, createWorld } from "../core/world.ts";
@@ -408,4 +409,22 @@ describe("a tar file", () => {
   test.each(["a.tar.gz", "a.tgz", "a.zip"])("%s is no archive that we make", async (name) => {
     await expect(backUp(await createWorld(), join(folder, name))).rejects.toThrow("compress it afterwards");
   });
+});
+
+test("a file that ends before its part does is told in the reader's words, after the bytes that there are", async () => {
+  const path = join(folder, "file");
+  await writeFile(path, "0123456789");
+  const handle = await open(path, "r");
+  const read: Buffer[] = [];
+  try {
+    const reading = async (): Promise<void> => {
+      for await (const chunk of readFilePart(handle, 4, 10, () => new Error("it was changed"))) {
+        read.push(Buffer.from(chunk));
+      }
+    };
+    await expect(reading()).rejects.toThrow(/^it was changed$/);
+  } finally {
+    await handle.close();
+  }
+  expect(Buffer.concat(read).toString()).toBe("456789");
 });

@@ -52,11 +52,6 @@ export function canonicalType(type: string): string {
   return Object.hasOwn(ALIASES, bare) ? (ALIASES[bare] ?? bare) : bare;
 }
 
-/** True when both are names of one type. */
-export function sameType(one: string, other: string): boolean {
-  return canonicalType(one) === canonicalType(other);
-}
-
 /** Texts and subtitles have no signature; the name is all there is. `mime-types` does not know or disagrees on these. */
 const BY_EXTENSION: Readonly<Record<string, string>> = {
   srt: "application/x-subrip",
