@@ -50,7 +50,8 @@ const trigramIndex: NameIndex = {
   }),
   matches: (p) => sql<boolean>`a.dock_id = ${p["nameDock"]} and a.face = ${p["nameFace"]}
     and a.status = 'upload_completed' and a.folded like ${p["namePattern"]}`,
-  count: (p) => sql<{ total: number }>`select count(*) as total from artifact as a
+  count: (p) => sql<{ total: number; lowest: number | null; highest: number | null }>`select
+      count(*) as total, min(a.n) as lowest, max(a.n) as highest from artifact as a
     where a.dock_id = ${p["nameDock"]} and a.face = ${p["nameFace"]}
       and a.status = 'upload_completed' and a.folded like ${p["namePattern"]}`,
   candidates: postgresCandidates(db),

@@ -8,7 +8,7 @@ import type { RawBuilder } from "kysely";
 import { sql } from "kysely";
 import type { ArtifactRow } from "./schema.ts";
 import type { Counted } from "./sql-totals.ts";
-import { NONE, UNKNOWN } from "./sql-totals.ts";
+import { NONE } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { all, first, integer, statement, statements, text } from "./sql.ts";
 
@@ -85,8 +85,7 @@ export function pageSql(dialect: Dialect): Pages {
     },
     *countNames(values) {
       const { total, lowest, highest } = (yield* first(names(values)))!;
-      if (total === 0) return NONE;
-      return { total, lowest: lowest ?? UNKNOWN.lowest, highest: highest ?? UNKNOWN.highest };
+      return lowest === null || highest === null ? NONE : { total, lowest, highest };
     },
     *rows(shape, values, range) {
       const query = pages(keyOf(shape, range), (p) => compiled(rowsQuery(dialect, shape, range, p)));

@@ -20,8 +20,11 @@ import { first, statement } from "./sql.ts";
 /** A term with at most this many documents is walked without asking how many names match. */
 const FEW_DOCUMENTS = 1_000;
 
-/** At most so many rows that a name search finds are read at once: no more than the longest page has. */
-const FEW_NAMED = 1_000;
+/**
+ * At most so many rows that a name search finds are read at once, which takes a millisecond or two. Of more it is
+ * remembered how many they are, and the page is cut out of a walk.
+ */
+const FEW_NAMED = 100;
 
 /** Most slices' rows that are counted at once of a name that few have: each count begins with a search. */
 const SLICES_AT_ONCE = 16;

@@ -227,11 +227,8 @@ export interface NameIndex {
   values(search: NameSearch): Values;
   /** True for those rows of the table aliased `a` that the index finds: listing and part in one condition. */
   matches(p: Values): RawBuilder<boolean>;
-  /**
-   * How many rows the index finds, as `total`, and the lowest and highest of their numbers where it knows them; without
-   * reading the rows where possible.
-   */
-  count(p: Values): RawBuilder<{ total: number; lowest?: number | null; highest?: number | null }>;
+  /** How many rows the index finds, as `total`, and between which numbers; without reading the rows where possible. */
+  count(p: Values): RawBuilder<{ total: number; lowest: number | null; highest: number | null }>;
   /** The same search among the rows with these numbers only, where that is less work. */
   readonly among?: (p: Values, from: number, to: number) => Values;
   /**
