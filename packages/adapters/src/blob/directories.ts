@@ -11,15 +11,16 @@ import { isErrno } from "./disk-io.ts";
 /** Directories remembered as made and synced; forgetting one costs a mkdir and an fsync. */
 const KNOWN_MAX = 10_000;
 /** How often something is tried whose directory is pruned meanwhile: each time is another delete's. */
-export const PRUNED_MAX = 8;
+const PRUNED_MAX = 8;
 
 export interface Directories {
   /** Makes a directory at or below the root, and every missing one above it; resolves when their names are durable. */
   ensure(directory: string): Promise<void>;
-  /** The same, but its own name need not outlast a power cut. */
-  ensureForNow(directory: string): Promise<void>;
-  /** Somebody removed it behind our back: the next `ensure` makes it again. */
-  forget(directory: string): void;
+  /**
+   * Works in a directory that is ensured first, once more where a delete finds it empty and prunes it meanwhile (the
+   * work then fails with ENOENT). `mayVanish`: the directory's own name need not outlast a power cut.
+   */
+  within(directory: string, work: () => Promise<unknown>, mayVanish?: boolean): Promise<void>;
   /**
    * Removes this directory if it is empty, then the one above it, and so on, but none right below the root. Never
    * rejects.
@@ -86,10 +87,9 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     if (isNew) await sync(dirname(directory));
   };
 
-  /** Works in a directory, which a delete may find empty and prune at any moment: then it is made again first. */
-  const within = async (directory: string, work: () => Promise<unknown>): Promise<void> => {
+  const within: Directories["within"] = async (directory, work, mayVanish = false) => {
     for (let round = 1; ; round++) {
-      await ensure(directory);
+      await (mayVanish ? ensureForNow(directory) : ensure(directory));
       try {
         await work();
         return;
@@ -120,11 +120,13 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     return made;
   };
 
+  /** The same, but its own name need not outlast a power cut. */
   const ensureForNow = async (directory: string): Promise<void> => {
     if (known.has(directory)) return known.get(directory);
     await within(dirname(directory), () => makeUnlessThere(directory));
   };
 
+  /** Somebody removed it behind our back: the next `ensure` makes it again. */
   const forget = (directory: string): void => {
     for (let path = directory; path.length > root.length; path = dirname(path)) known.delete(path);
     known.delete(root);
@@ -142,11 +144,5 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     }
   };
 
-  return {
-    ensure,
-    ensureForNow,
-    prune,
-    sync,
-    forget,
-  };
+  return { ensure, within, prune, sync };
 }

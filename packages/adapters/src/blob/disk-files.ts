@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import type { BlobInfo } from "@docyard/core";
 import { setBounded } from "../bounded-map.ts";
 import type { Directories } from "./directories.ts";
-import { createDirectories, PRUNED_MAX } from "./directories.ts";
+import { createDirectories } from "./directories.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
 import { isErrno, unlessMissing } from "./disk-io.ts";
 import { readPieces, readSums } from "./disk-read.ts";
@@ -134,8 +134,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
    * The sidecar goes first: a crash between the two leaves old bytes beside a sidecar that is not theirs, which its
    * fingerprint shows; the other way round, new bytes would vouch for themselves with nothing.
    */
-  const name = async (path: string, { data, sidecar }: Staged, mayVanish: boolean): Promise<void> => {
-    await (mayVanish ? directories.ensureForNow(dirname(path)) : directories.ensure(dirname(path)));
+  const name = async (path: string, { data, sidecar }: Staged): Promise<void> => {
     if (sidecar === null) {
       // What lay here before may have been larger, as far as this process knows; a sidecar that stays says whose it is,
       // is listed should it ever be alone, and goes with the key. Should only the unlink succeed, the old blob gets a
@@ -161,16 +160,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
     const path = pathFor(key);
     await lock(key, async () => {
       try {
-        for (let round = 1; ; round++) {
-          try {
-            await name(path, staged, mayVanish);
-            break;
-          } catch (error) {
-            if (!isErrno(error, "ENOENT") || round === PRUNED_MAX) throw error;
-            // Somebody has removed the directory, before either rename: make it again.
-            directories.forget(dirname(path));
-          }
-        }
+        await directories.within(dirname(path), () => name(path, staged), mayVanish);
       } catch (error) {
         await discard(staged);
         throw error;
