@@ -3,6 +3,7 @@
  * that syncs. What is measured on them is `measure.ts` and `measure-*.ts`.
  */
 
+import { closeSync, openSync } from "node:fs";
 import { mkdtemp, open, readdir, readFile, chown, rm, stat } from "node:fs/promises";
 import { arch, availableParallelism, cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
@@ -65,6 +66,30 @@ export async function syncMs(folder: string, times = 300): Promise<number> {
     }
     return took.sort((a, b) => a - b)[times >> 1]!;
   });
+}
+
+/** Time of making a file, in milliseconds, above which the file system is not at rest; it is some 0.03 as a rule. */
+const MAKING_MS = 0.15;
+const MADE = 41;
+const REST_STEP_MS = 5_000;
+/** Looks before it is taken as it is: five minutes. */
+const REST_STEPS = 60;
+
+/**
+ * Waits until making files costs what it usually does. ext4 passes over inodes that were in use some minutes ago: after
+ * thousands were deleted it searches for a millisecond or two, for everybody alike. The files stay, for the same reason.
+ */
+export async function filesAtRest(folder: string): Promise<void> {
+  for (let step = 0; step < REST_STEPS; step++) {
+    const took: number[] = [];
+    for (let i = 0; i < MADE; i++) {
+      const from = performance.now();
+      closeSync(openSync(join(folder, `rest-${step}-${i}`), "wx"));
+      took.push(performance.now() - from);
+    }
+    if (took.sort((a, b) => a - b)[MADE >> 1]! < MAKING_MS) return;
+    await new Promise((resolve) => setTimeout(resolve, REST_STEP_MS));
+  }
 }
 
 /** A long write and its sync. */
