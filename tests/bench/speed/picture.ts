@@ -8,7 +8,18 @@ export interface Point {
 }
 
 const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [860, 460, 64, 24, 250, 48];
-const COLOURS = ["#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#b8860b", "#2f4858", "#d1495b", "#5c6b73"];
+const COLOURS = [
+  "#1b6ca8",
+  "#c8553d",
+  "#3a7d44",
+  "#7b4b94",
+  "#b8860b",
+  "#2f4858",
+  "#d1495b",
+  "#5c6b73",
+  "#00798c",
+  "#8a8d00",
+];
 
 export function growthPicture(points: readonly Point[]): string {
   if (points.length === 0) return `<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>\n`;

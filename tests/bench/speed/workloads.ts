@@ -118,6 +118,7 @@ export function listShapes(rows: number): Readonly<Record<string, () => ListQuer
     "name, rare": () => ({ search: String(randomInt(1, rows)).padStart(9, "0") }),
     "name, broad": () => ({ search: kind() }),
     "name, old": () => ({ search: oldName(rows) }),
+    "name, middle": () => ({ search: kind(), limit: 20, offset: randomInt(Math.floor(rows / KINDS.length)) }),
     "deep offset": () => ({ limit: 20, offset: Math.floor(rows * 0.9) }),
   };
 }

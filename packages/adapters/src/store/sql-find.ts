@@ -9,9 +9,10 @@ import { fromRow } from "./schema.ts";
 import type { ArtifactRow } from "./schema.ts";
 import { marksSql } from "./sql-marks.ts";
 import type { Candidate, Range, Shape } from "./sql-page.ts";
-import { pageSql } from "./sql-page.ts";
+import { pageSql, positionOf } from "./sql-page.ts";
 import type { Asked, Listing, ListWalk, Part, Walk } from "./sql-plan.ts";
 import { planSql, questionOf } from "./sql-plan.ts";
+import { ranksSql } from "./sql-ranks.ts";
 import type { Recent } from "./sql-recent.ts";
 import type { TermSets } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
@@ -34,6 +35,7 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   const pages = pageSql(dialect);
   const totals = createTotals(recent);
   const marks = marksSql(dialect);
+  const ranks = ranksSql(dialect, { pages, totals, marks });
   const plan = planSql(dialect, pages, totals);
 
   /** Walks the matches of a part in order; each call returns the next one, then null. */
@@ -87,8 +89,17 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
 
   /** Rows of a part that SQL decides alone. */
   function* rowsOf(part: Part, range: Range, matches: number): Sql<readonly ArtifactRow[]> {
-    const walked = part.listWalk === null ? null : yield* walkList(part, part.listWalk, range, matches);
-    if (walked !== null) return walked;
+    const { listWalk, named } = part;
+    if (listWalk !== null) {
+      const isDeep = range.after === undefined && past(listWalk, range, matches) >= SEEK_MIN;
+      if (ranks !== null && named !== null && isDeep) {
+        const { offset = 0, limit } = forwards(range, matches);
+        const ranked = yield* ranks(named, offset, limit);
+        if (ranked !== null) return ranked;
+      }
+      const walked = yield* walkList(part, listWalk, range, matches);
+      if (walked !== null) return walked;
+    }
     const { shape, values, range: rest } = yield* nearer(part, range);
     return yield* pages.rows(shape, values, rest);
   }
@@ -103,10 +114,8 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     range: Range,
     matches: number,
   ): Sql<readonly ArtifactRow[] | null> {
-    const { offset = 0, limit, after, backwards = false } = range;
-    const { rows, numbers } = walk;
-    const among = Math.min(rows, numbers.highest - numbers.lowest + 1);
-    const far = Math.ceil((((offset + limit) * among) / matches) * WALK_SLACK);
+    const { limit, after, backwards = false } = range;
+    const far = Math.ceil(past(walk, range, matches) * WALK_SLACK);
     if (far >= matches * WORTH_A_MATCH) return null;
     const begun = after === undefined && listing !== null ? yield* fromFirst(listing, walk, backwards) : walk;
     const { values } = begun;
@@ -198,6 +207,12 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   return (query) => untilFinished((allowance) => find({ ...query, allowance }));
 }
 
+/** How many rows a walk comes past until it has a page, if those that match are spread evenly. */
+function past({ rows, numbers }: ListWalk, { offset = 0, limit }: Range, matches: number): number {
+  const among = Math.min(rows, numbers.highest - numbers.lowest + 1);
+  return ((offset + limit) * among) / matches;
+}
+
 /** All rows of a listing, and nothing asked of any. */
 function isPlain({ driver, terms, contains, media, createdAfter, createdBefore }: Shape): boolean {
   return driver === "list" && terms === 0 && !(contains || media || createdAfter || createdBefore);
@@ -233,10 +248,6 @@ function given(matches: readonly Candidate[], after: Position | undefined): () =
   return function* () {
     return rest.next().value ?? null;
   };
-}
-
-function positionOf(row: { readonly created_at: number; readonly id: string }): Position {
-  return { createdAt: row.created_at, id: row.id };
 }
 
 function isBefore(a: Candidate, b: Candidate): boolean {

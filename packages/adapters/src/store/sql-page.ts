@@ -100,7 +100,7 @@ export function pageSql(dialect: Dialect): Pages {
     *position(shape, values, range) {
       const query = positions(keyOf(shape, range), (p) => compiled(walkQuery(dialect, shape, range, p)));
       const row = yield* first(query({ ...values, ...rangeValues(range) }));
-      return row === undefined ? undefined : { createdAt: row.created_at, id: row.id };
+      return row === undefined ? undefined : positionOf(row);
     },
     *byNumbers(wanted) {
       const rows: ArtifactRow[] = [];
@@ -119,6 +119,10 @@ export function pageSql(dialect: Dialect): Pages {
       return rows;
     },
   };
+}
+
+export function positionOf(row: { readonly created_at: number; readonly id: string }): Position {
+  return { createdAt: row.created_at, id: row.id };
 }
 
 /** Equal keys mean equal SQL. */

@@ -13,6 +13,7 @@ import type { AskedRow, Changed } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
 import { countedTermSql } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
+import type { Named } from "./sql-ranks.ts";
 import type { Counted, Counting, Question, Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 import { first, statement } from "./sql.ts";
@@ -63,6 +64,8 @@ export interface Part extends Walk {
   readonly decisive: readonly CountedTerm[];
   /** Another walk, in the list's order, where the part itself has to sort. */
   readonly listWalk: ListWalk | null;
+  /** Set when the name says all by itself which rows match. */
+  readonly named: Named | null;
   /** All matches, where they are so few that they have been read; then there is nothing to walk. */
   readonly matches: readonly ArtifactRow[] | null;
 }
@@ -91,6 +94,9 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
   );
   const countedTerm = countedTermSql(dialect);
   const largestNumber = statement(() => db.selectFrom("artifact").select(sql<number>`max(n)`.as("n")));
+  function* largest(): Sql<number> {
+    return (yield* first(largestNumber({})))!.n;
+  }
 
   /** All terms of a query, rarest first; null when no document has one of them. */
   function* termsOf(query: FindQuery, listing: Listing): Sql<CountedTerm[] | null> {
@@ -118,14 +124,14 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     return {
       whole,
       *slice(from, found) {
-        const largest = (yield* first(largestNumber({})))!.n;
+        const last = yield* largest();
         // Other listings' rows are numbered in between.
-        const numbersARow = Math.max(1, largest / completed);
+        const numbersARow = Math.max(1, last / completed);
         const rowsPerFound = from / numbersARow / Math.max(1, found);
         const slices = Math.min(SLICES_AT_ONCE, Math.max(1, rowsPerFound));
         const next = from + Math.ceil(sliceMax * slices * numbersARow);
         const counted = yield* pages.countNames(among(search, from, next));
-        return { ...counted, next: next > largest ? null : next };
+        return { ...counted, next: next > last ? null : next };
       },
     };
   }
@@ -160,6 +166,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       listing,
       decisive,
       listWalk: null,
+      named: null,
       matches: null,
     };
     if (base.part === null || !names.serves(base.part)) return part;
@@ -183,14 +190,20 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       return { ...part, matches, known: matches.length };
     }
     const counting = namedCounting(search, listing);
-    const named = yield* totals.of(listing, question, counting, query.allowance);
-    if (terms.length > 0 && rarest < named.total) return part;
+    const counted = yield* totals.of(listing, question, counting, query.allowance);
+    if (terms.length > 0 && rarest < counted.total) return part;
+    const isByNameAlone = isDecided && terms.length === 0;
+    const at = { ...listing, dockId: query.dockId, face: query.face };
+    const walk = { shape, values };
     return {
       ...part,
       shape: { ...shape, driver: "name", statuses: [], contains: false },
       values: { ...values, ...search },
-      known: isDecided && terms.length === 0 ? named.total : null,
-      listWalk: { shape, values, rows: rarest, numbers: named },
+      known: isByNameAlone ? counted.total : null,
+      listWalk: { ...walk, rows: rarest, numbers: counted },
+      named: isByNameAlone
+        ? { ...walk, listing: at, search, question, counted, largest: yield* largest() }
+        : null,
     };
   }
 
@@ -203,6 +216,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       listing: null,
       decisive: [],
       listWalk: null,
+      named: null,
       matches: null,
     };
   }

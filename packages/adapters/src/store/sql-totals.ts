@@ -10,10 +10,12 @@ import type { Allowance } from "./sql-slices.ts";
 import { Unfinished } from "./sql-slices.ts";
 import type { Sql } from "./sql.ts";
 
-/** Totals remembered; with the longest key about a megabyte. */
+/** Totals remembered; with the longest key, and all rungs, some three megabytes. */
 const TOTALS_MAX = 1_000;
 /** Longest key, in UTF-16 units: a longer query is counted every time. */
 const KEY_MAX = 1_000;
+/** Rungs remembered of one total: of more than that the one goes that the others say most about. */
+const RUNGS_MAX = 32;
 
 /** What is counted: how a question is told from others, and whether a row of the listing is an answer to it. */
 export interface Question {
@@ -40,6 +42,12 @@ export const NONE: Counted = {
   highest: Number.NEGATIVE_INFINITY,
 };
 
+/** How many answers have lower numbers than this. */
+export interface Rung {
+  readonly below: number;
+  readonly total: number;
+}
+
 /** How many answers are among the rows with the next numbers. */
 export interface Slice extends Counted {
   /** The number behind them; null where no row has it or a larger one. */
@@ -64,6 +72,10 @@ export interface Totals {
    * @throws Unfinished where it is counted in slices
    */
   of(listing: Changed, question: Question, counting: Counting, allowance: Allowance): Sql<Counted>;
+  /** What else is known of a total that is remembered, lowest first. */
+  rungs(listing: Changed, question: Question): readonly Rung[];
+  /** Remembers one more, where the total is remembered. */
+  addRung(listing: Changed, question: Question, rung: Rung): void;
 }
 
 /** No row has this number. */
@@ -74,6 +86,8 @@ interface Total extends Counted {
   readonly changes: number;
   /** Of the rows with smaller numbers than this. */
   readonly below: number;
+  /** Lowest first. */
+  readonly rungs: readonly Rung[];
 }
 
 export function createTotals(recent: Recent): Totals {
@@ -91,15 +105,16 @@ export function createTotals(recent: Recent): Totals {
     const steps = recent.since(listing, found.changes);
     if (steps === null) return undefined;
     const { below } = found;
-    let { total, lowest, highest } = found;
+    let { total, lowest, highest, rungs } = found;
     for (const { by, row } of steps) {
       // Rows that have not been counted yet will be counted as they are then.
       if (row.n >= below || !isAnswer(row)) continue;
       total += by;
       lowest = Math.min(lowest, row.n);
       highest = Math.max(highest, row.n);
+      rungs = rungs.map((rung) => (rung.below > row.n ? { ...rung, total: rung.total + by } : rung));
     }
-    return remember(key, { changes: listing.changes, total, lowest, highest, below });
+    return remember(key, { changes: listing.changes, total, lowest, highest, below, rungs });
   };
 
   return {
@@ -113,9 +128,9 @@ export function createTotals(recent: Recent): Totals {
       const found = recall(key, listing, question);
       if (found?.below === ALL) return found;
       if (counting.slice === undefined || key.length > KEY_MAX || allowance === "all") {
-        return remember(key, { changes, ...(yield* counting.whole()), below: ALL });
+        return remember(key, { changes, ...(yield* counting.whole()), below: ALL, rungs: [] });
       }
-      const begun = found ?? { ...NONE, changes, below: 0 };
+      const begun = found ?? { ...NONE, changes, below: 0, rungs: [] };
       const { next, ...more } =
         allowance === "slice"
           ? yield* counting.slice(begun.below, begun.total)
@@ -123,9 +138,27 @@ export function createTotals(recent: Recent): Totals {
       const total = begun.total + more.total;
       const lowest = Math.min(begun.lowest, more.lowest);
       const highest = Math.max(begun.highest, more.highest);
-      const counted = remember(key, { changes, total, lowest, highest, below: next ?? ALL });
+      const rungs = next === null ? begun.rungs : withRung(begun.rungs, { below: next, total });
+      const counted = remember(key, { changes, total, lowest, highest, below: next ?? ALL, rungs });
       if (next !== null) throw new Unfinished(found === undefined);
       return counted;
     },
+    rungs: (listing, question) => recall(keyOf(listing, question), listing, question)?.rungs ?? [],
+    addRung(listing, question, rung) {
+      const key = keyOf(listing, question);
+      const found = recall(key, listing, question);
+      if (found !== undefined) remember(key, { ...found, rungs: withRung(found.rungs, rung) });
+    },
   };
+}
+
+/** Those that stand close together say the same: so they come to stand evenly, and closest where somebody asks. */
+function withRung(rungs: readonly Rung[], rung: Rung): Rung[] {
+  const all = [...rungs.filter(({ below }) => below !== rung.below), rung];
+  all.sort((a, b) => a.below - b.below);
+  if (all.length <= RUNGS_MAX) return all;
+  let least = 1;
+  const gapAt = (i: number): number => all[i + 1]!.total - all[i - 1]!.total;
+  for (let i = 2; i < all.length - 1; i++) if (gapAt(i) < gapAt(least)) least = i;
+  return all.toSpliced(least, 1);
 }

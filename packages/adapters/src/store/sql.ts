@@ -229,8 +229,10 @@ export interface NameIndex {
   matches(p: Values): RawBuilder<boolean>;
   /** How many rows the index finds, as `total`, and between which numbers; without reading the rows where possible. */
   count(p: Values): RawBuilder<{ total: number; lowest: number | null; highest: number | null }>;
-  /** The same search among the rows with these numbers only, where that is less work. */
+  /** The same search among the rows with these numbers only (`to` not), where that is less work. */
   readonly among?: (p: Values, from: number, to: number) => Values;
+  /** The numbers of all rows that the index finds, in any order; where `among` is. */
+  readonly numbers?: (p: Values) => Sql<readonly number[]>;
   /**
    * Numbers of all rows that have the part, and perhaps of some that do not, if it finds fewer than `limit`; else null,
    * or at once where that is to be expected.

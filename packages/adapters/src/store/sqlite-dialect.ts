@@ -70,6 +70,11 @@ function trigramIndex(): NameIndex {
         limit ${integer(p["limit"])} offset ${integer(p["offset"])}`.compile(db),
   }));
 
+  const found = statement((p: Values) => ({
+    compile: () =>
+      sql<{ n: number }>`select rowid & ${NUMBER} as n from artifact_name where ${range(p)}`.compile(db),
+  }));
+
   /** Only a hint: whatever is asked for, what comes is checked. */
   const samples = new Map<string, number>();
 
@@ -134,6 +139,9 @@ function trigramIndex(): NameIndex {
     among: (p, from, to) => {
       const base = p["nameFrom"] as bigint;
       return { ...p, nameFrom: base + BigInt(from), nameTo: base + BigInt(to - 1) };
+    },
+    *numbers(p) {
+      return (yield* all(found(p))).map(({ n }) => n);
     },
     *candidates(p, limit) {
       let rows: readonly { n: number }[] = [];
