@@ -17,8 +17,8 @@ import type { Dialect, Sql, Values } from "./sql.ts";
 const SLACK = 64;
 /** Names without the part that the index is read past while one with it is counted. */
 const ROWS_A_MATCH = 8;
-/** Most rows about which numbers and times may disagree where a page is cut. */
-const ASTRAY_MAX = 500;
+/** Most rows, with the part or without, about which numbers and times may disagree where a page is cut. */
+const ASTRAY_MAX = 1_000;
 
 /** A search by name alone, and what has been counted of it. */
 export interface Named {
@@ -99,12 +99,12 @@ export function ranksSql(
     const last = yield* marks.lastTime(listing, n - 1);
     const first = yield* marks.firstTime(listing, n);
     if (first > last) return { last, late: [] };
-    const astray = yield* pages.rows(
-      { ...shape, createdAfter: true, createdBefore: true },
-      { ...values, createdAfter: first, createdBefore: last + 1 },
-      { limit: ASTRAY_MAX },
-    );
-    return astray.length === ASTRAY_MAX ? null : { last, late: astray.filter((row) => row.n >= n) };
+    const between = { ...shape, createdAfter: true, createdBefore: true };
+    const range = { ...values, createdAfter: first, createdBefore: last + 1 };
+    const any = { ...between, contains: false };
+    if ((yield* pages.position(any, range, { offset: ASTRAY_MAX, limit: 1 })) !== undefined) return null;
+    const astray = yield* pages.rows(between, range, { limit: ASTRAY_MAX });
+    return { last, late: astray.filter((row) => row.n >= n) };
   }
 
   return function* (named, offset, limit) {
