@@ -4,7 +4,7 @@
  */
 
 import { memoryStore } from "@docyard/adapters/store/memory";
-import type { Found } from "@docyard/core";
+import type { FindQuery, Found } from "@docyard/core";
 import type { Database } from "better-sqlite3";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -40,6 +40,14 @@ interface Asking {
   readonly running: Sql<Found>;
 }
 
+/** A question, and how far from the newest answer its page begins. */
+interface Deep {
+  readonly question: Question;
+  readonly offset: number;
+}
+
+const queryAt = ({ question, offset }: Deep): FindQuery => ({ ...queryOf(question), start: { offset } });
+
 /** Goes on to the next pause; what was found, or null at a pause. */
 function goOn({ running }: Asking): Found | null {
   let step = running.next([]);
@@ -71,8 +79,25 @@ const names = fc
   .constantFrom("report", "summary 1", "of ", "scan", ".pdf")
   .map((search): Question => ({ search }));
 
+/** What has to be looked at row by row, and most rows are an answer to. */
+const walks = fc.constantFrom<Question>(
+  { search: "of" },
+  { search: "f", createdAfter: rows[2]!.createdAt },
+  { search: "of ", createdBefore: rows[3_000]!.createdAt },
+  { search: "of ", createdAfter: rows[2]!.createdAt, mediaType: "video" },
+  { search: "of", filter: { half: 1 } },
+  { filter: { all: true, list: [1] } },
+  { filter: { all: true, list: [1, 0] }, search: "of " },
+  { filter: { all: true }, createdAfter: rows[2]!.createdAt, createdBefore: rows[3_000]!.createdAt },
+);
+
+const deep = fc.record({
+  question: fc.oneof(questions, names, walks),
+  offset: fc.constantFrom(0, 0, 1_050, 1_500, 2_010),
+});
+
 const histories = fc.tuple(
-  fc.array(fc.oneof(questions, names), { minLength: 2, maxLength: 5 }),
+  fc.array(deep, { minLength: 2, maxLength: 5 }),
   fc.array(
     fc.record({
       /** Who goes on. */
@@ -95,7 +120,7 @@ test("law: what is counted in slices is what is counted at once, at the moment o
     fc.asyncProperty(histories, async ([asked, turns, areTwo, readsAhead]) => {
       const [mine, other] = [artifactSql(dialect), artifactSql(dialect)];
       const ahead = mine.readAhead();
-      const all = asked.map((question): Asking => ({ question, running: mine.find(queryOf(question)) }));
+      const all = asked.map((one) => ({ ...one, running: mine.find(queryAt(one)) }));
       for (let turn = 0; all.length > 0; turn++) {
         // Behind the end of the history nothing changes any more.
         const { next, moves: moved } = turns[turn] ?? { next: 0, moves: [] };
@@ -111,7 +136,7 @@ test("law: what is counted in slices is what is counted at once, at the moment o
           continue;
         }
         all.splice(all.indexOf(asking), 1);
-        const expected = await model.artifacts.find(queryOf(asking.question));
+        const expected = await model.artifacts.find(queryAt(asking));
         expect(answerOf(asking.question, found)).toEqual(answerOf(asking.question, expected));
       }
     }),
@@ -146,6 +171,35 @@ test("a name that many have is counted in slices, and the same question asked me
   });
   // Each looks first.
   expect(own + shared).toBeLessThanOrEqual(slices + 2);
+});
+
+test.each<[string, Question]>([
+  ["a part too short for the name index", { search: "of" }],
+  ["a part in a stretch of time", { search: "of ", createdAfter: rows[100]!.createdAt }],
+  ["a part and a field", { search: "of ", filter: { half: 1 } }],
+  ["a stretch of time", { createdAfter: rows[100]!.createdAt, createdBefore: rows[3_000]!.createdAt }],
+  ["lists that are looked into", { filter: { all: true, list: [1, 0] } }],
+])("%s: counted in slices", (_, question) => {
+  const artifacts = artifactSql(dialect);
+  const { total } = drive(artifactSql(sqliteDialect).find(queryOf(question)), execute);
+  expect(pausesOf(artifacts, question)).toBeGreaterThan(5);
+  expect(pausesOf(artifacts, question)).toBe(0);
+  expect(drive(artifacts.find(queryOf(question)), execute).total).toBe(total);
+});
+
+test("a deep page of what was counted in slices begins where one of them has ended", () => {
+  const ask = ({ find }: ArtifactSql): { found: Found; asked: string } => {
+    let asked = "";
+    const found = drive(find(queryAt({ question: { search: "of" }, offset: 1_500 })), (query) => {
+      asked = query.sql;
+      return execute(query);
+    });
+    return { found, asked };
+  };
+  const [slices, whole] = [ask(artifactSql(dialect)), ask(artifactSql(sqliteDialect))];
+  expect(slices.found).toEqual(whole.found);
+  expect(slices.asked).toMatch(/created_at < \?/);
+  expect(whole.asked).not.toMatch(/created_at < \?/);
 });
 
 test("the documents of each field are read once, whatever the fields are combined with", () => {

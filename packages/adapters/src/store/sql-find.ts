@@ -3,26 +3,25 @@
  * Choosing the walks is `sql-plan.ts`, their statements are in `sql-page.ts`.
  */
 
-import type { FindQuery, Found, Position } from "@docyard/core";
-import { compareNewestFirst, match, parseJson } from "@docyard/core";
+import type { FindQuery, Found } from "@docyard/core";
+import { compareNewestFirst } from "@docyard/core";
 import { fromRow } from "./schema.ts";
 import type { ArtifactRow } from "./schema.ts";
+import { countingSql } from "./sql-counting.ts";
 import { marksSql } from "./sql-marks.ts";
+import { CHECK_BATCH, inOrder, matchesSql } from "./sql-matches.ts";
 import type { Candidate, Range, Shape } from "./sql-page.ts";
 import { pageSql, positionOf } from "./sql-page.ts";
 import type { Asked, Listing, ListWalk, Part, Walk } from "./sql-plan.ts";
-import { planSql, questionOf } from "./sql-plan.ts";
+import { planSql } from "./sql-plan.ts";
 import { ranksSql } from "./sql-ranks.ts";
 import type { Recent } from "./sql-recent.ts";
 import type { TermSets } from "./sql-sets.ts";
-import type { Allowance } from "./sql-slices.ts";
 import { untilFinished } from "./sql-slices.ts";
-import type { Counting } from "./sql-totals.ts";
-import { createTotals, UNKNOWN } from "./sql-totals.ts";
+import type { Rung } from "./sql-totals.ts";
+import { createTotals } from "./sql-totals.ts";
 import type { Dialect, Sql } from "./sql.ts";
 
-/** Candidates read at once where rows are checked one by one: bounds memory, not results. */
-const CHECK_BATCH = 500;
 /** Rows from which on a page is looked for by marks: fewer are skipped as fast. */
 const SEEK_MIN = 1_000;
 /** How much further than expected the list is walked for the matches of a search before they are sorted instead. */
@@ -35,57 +34,10 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   const pages = pageSql(dialect);
   const totals = createTotals(recent);
   const marks = marksSql(dialect);
+  const matchesOf = matchesSql(pages);
+  const count = countingSql(dialect, { pages, sets, totals, matchesOf });
   const ranks = ranksSql(dialect, { pages, totals, marks });
   const plan = planSql(dialect, pages, totals);
-
-  /** Walks the matches of a part in order; each call returns the next one, then null. */
-  function matchesOf(part: Part, after: Position | undefined): () => Sql<Candidate | null> {
-    if (part.matches !== null) return given(part.matches, after);
-    let last = after;
-    let batch: readonly Candidate[] = [];
-    let next = 0;
-    let isEnd = false;
-    return function* () {
-      for (;;) {
-        if (next >= batch.length) {
-          if (isEnd) return null;
-          batch = yield* pages.candidates(part.shape, part.values, { after: last, limit: CHECK_BATCH });
-          next = 0;
-          isEnd = batch.length < CHECK_BATCH;
-          const end = batch.at(-1);
-          if (end !== undefined) last = positionOf(end);
-          continue;
-        }
-        const candidate = batch[next++]!;
-        if (part.check === null) return candidate;
-        if (match(parseJson(candidate.metadata), part.check)) return candidate;
-      }
-    };
-  }
-
-  function* count(part: Part, allowance: Allowance): Sql<number> {
-    if (part.check === null) {
-      const { listing, decisive } = part;
-      const counted = listing === null ? null : yield* sets.count(listing, decisive, allowance);
-      return counted ?? (yield* pages.count(part.shape, part.values));
-    }
-    const next = matchesOf(part, undefined);
-    let total = 0;
-    while ((yield* next()) !== null) total++;
-    return total;
-  }
-
-  function* total(part: Part, query: Asked): Sql<number> {
-    const { allowance } = query;
-    if (part.known !== null) return part.known;
-    if (part.listing === null) return yield* count(part, allowance);
-    const counting: Counting = {
-      *whole() {
-        return { ...UNKNOWN, total: yield* count(part, allowance) };
-      },
-    };
-    return (yield* totals.of(part.listing, questionOf(query), counting, allowance)).total;
-  }
 
   /** Rows of a part that SQL decides alone. */
   function* rowsOf(part: Part, range: Range, matches: number): Sql<readonly ArtifactRow[]> {
@@ -100,8 +52,8 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
       const walked = yield* walkList(part, listWalk, range, matches);
       if (walked !== null) return walked;
     }
-    const { shape, values, range: rest } = yield* nearer(part, range);
-    return yield* pages.rows(shape, values, rest);
+    const near = yield* nearer(part, range, matches);
+    return yield* pages.rows(near.part.shape, near.part.values, near.range);
   }
 
   /**
@@ -142,26 +94,28 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     return { shape: { ...shape, createdBefore: true }, values: { ...values, createdBefore } };
   }
 
-  /** The walk of a plain list begun where a deep page's stretch of time begins. */
-  function* nearer(
-    { shape, values, listing }: Part,
-    range: Range,
-  ): Sql<Pick<Part, "shape" | "values"> & { readonly range: Range }> {
+  /** The walk to a deep page begun where it is known how many matches come before: by marks, or where a count has rested. */
+  function* nearer(part: Part, range: Range, matches: number): Sql<{ part: Part; range: Range }> {
+    const { listing, question, shape, values } = part;
     const { offset = 0, backwards = false } = range;
-    const asIs = { shape, values, range };
-    if (listing === null || offset < SEEK_MIN || !isPlain(shape)) return asIs;
-    const stretch = yield* marks.seek(listing.n, offset, backwards);
-    if (stretch === undefined) return asIs;
-    return {
-      shape: { ...shape, ...(backwards ? { createdAfter: true } : { createdBefore: true }) },
-      values: { ...values, ...(backwards ? { createdAfter: stretch.from } : { createdBefore: stretch.to }) },
-      range: { ...range, offset: offset - stretch.before },
-    };
+    const asIs = { part, range };
+    if (listing === null || question === null || offset < SEEK_MIN || shape.driver === "name") return asIs;
+    let begin: Begin | undefined;
+    if (isPlain(shape)) {
+      const stretch = yield* marks.seek(listing.n, offset, backwards);
+      if (stretch !== undefined) begin = { ...stretch, at: backwards ? stretch.from : stretch.to };
+    } else begin = lastRest(totals.rungs(listing, question), { offset, backwards }, matches);
+    if (begin === undefined) return asIs;
+    const { at, before } = begin;
+    const from = backwards
+      ? { shape: { ...shape, createdAfter: true }, values: { ...values, createdAfter: at } }
+      : { shape: { ...shape, createdBefore: true }, values: { ...values, createdBefore: at } };
+    return { part: { ...part, ...from }, range: { ...range, offset: offset - before } };
   }
 
   /** Matches of several parts, or of rows that have to be checked, merged in order. */
-  function* merged(parts: readonly Part[], range: Range): Sql<readonly ArtifactRow[]> {
-    const walks = parts.map((part) => matchesOf(part, range.after));
+  function* merged(parts: readonly CountedPart[], range: Range): Sql<readonly ArtifactRow[]> {
+    const walks = parts.map((part) => matchesOf({ ...part, ...cheaper(part, range) }, range.after));
     const heads: (Candidate | null)[] = [];
     for (const next of walks) heads.push(yield* next());
     const numbers: number[] = [];
@@ -180,20 +134,22 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   }
 
   /** The rows of a plan's parts: cut out of those that have been read, out of one walk by SQL alone, or merged. */
-  function* cut(parts: readonly Part[], range: Range, total: number): Sql<readonly ArtifactRow[]> {
+  function* cut(parts: readonly CountedPart[], range: Range, total: number): Sql<readonly ArtifactRow[]> {
     const part = parts.length === 1 ? parts[0]! : undefined;
     if (part !== undefined && part.matches !== null) {
       const { after, offset = 0, limit } = forwards(range, total);
       return inOrder(part.matches, after).slice(offset, offset + limit);
     }
-    if (part !== undefined && part.check === null) return yield* rowsOf(part, range, total);
-    return yield* merged(parts, forwards(range, total));
+    if (part === undefined) return yield* merged(parts, forwards(range, total));
+    if (part.check === null) return yield* rowsOf(part, range, total);
+    const near = yield* nearer(part, forwards(range, total), total);
+    return yield* merged([{ ...near.part, total }], near.range);
   }
 
   function* find(query: Asked): Sql<Found> {
-    const parts = yield* plan(query);
-    let matches = 0;
-    for (const part of parts) matches += yield* total(part, query);
+    const parts: CountedPart[] = [];
+    for (const part of yield* plan(query)) parts.push({ ...part, total: yield* count(part, query) });
+    const matches = parts.reduce((sum, { total }) => sum + total, 0);
     const range = rangeOf(query, matches);
     if (range.limit === 0) return { rows: [], total: matches, more: false };
     const rows = yield* cut(parts, range, matches);
@@ -205,6 +161,36 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   }
 
   return (query) => untilFinished((allowance) => find({ ...query, allowance }));
+}
+
+interface CountedPart extends Part {
+  readonly total: number;
+}
+
+/** A moment at which a walk may begin, and how many matches are on its other side. */
+interface Begin {
+  readonly at: number;
+  readonly before: number;
+}
+
+/** The last place before an offset that a count has come past. */
+function lastRest(
+  rungs: readonly Rung[],
+  { offset, backwards }: { readonly offset: number; readonly backwards: boolean },
+  matches: number,
+): Begin | undefined {
+  const rung = backwards
+    ? rungs.findLast(({ total }) => total <= offset)
+    : rungs.find(({ total }) => matches - total <= offset);
+  return rung && { at: rung.below, before: backwards ? rung.total : matches - rung.total };
+}
+
+/** The walk of the list, for matches in order that would be sorted once for each batch of them, where that is less work. */
+function cheaper({ listWalk, total }: CountedPart, range: Range): Partial<Walk> {
+  if (listWalk === null || total === 0) return {};
+  const batches = Math.ceil(((range.offset ?? 0) + range.limit) / CHECK_BATCH);
+  const isLess = past(listWalk, range, total) <= batches * total * WORTH_A_MATCH;
+  return isLess ? { shape: listWalk.shape, values: listWalk.values } : {};
 }
 
 /** How many rows a walk comes past until it has a page, if those that match are spread evenly. */
@@ -232,22 +218,6 @@ function rangeOf({ start, limit }: FindQuery, matches: number): Range {
 function forwards(range: Range, matches: number): Range {
   if (range.backwards !== true) return range;
   return { offset: matches - (range.offset ?? 0) - range.limit, limit: range.limit };
-}
-
-/** Those after a position, newest first. */
-function inOrder<C extends Candidate>(matches: readonly C[], after: Position | undefined): C[] {
-  return matches
-    .filter((row) => after === undefined || compareNewestFirst(positionOf(row), after) > 0)
-    .sort((a, b) => compareNewestFirst(positionOf(a), positionOf(b)));
-}
-
-/** The same over matches that are there already. */
-function given(matches: readonly Candidate[], after: Position | undefined): () => Sql<Candidate | null> {
-  const rest = inOrder(matches, after).values();
-  // oxlint-disable-next-line require-yield -- asks nothing
-  return function* () {
-    return rest.next().value ?? null;
-  };
 }
 
 function isBefore(a: Candidate, b: Candidate): boolean {

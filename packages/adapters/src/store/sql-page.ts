@@ -162,6 +162,11 @@ function source(shape: Shape, withRow: boolean): Fragment {
 
 const needsRow = (shape: Shape): boolean => shape.contains || shape.media;
 
+/** Whether a walk reads entries of one index and nothing else. */
+export function isIndexOnly(shape: Shape): boolean {
+  return !needsRow(shape) && shape.driver !== "name" && shape.terms < 2;
+}
+
 interface RowConditions {
   readonly statuses: readonly ArtifactStatus[];
   readonly withRow: boolean;
@@ -245,10 +250,10 @@ function candidatesQuery(dialect: Dialect, shape: Shape, range: Range, p: Values
 
 /** Rows are fetched after the cut where that spares reading the ones that an offset skips. */
 function rowsQuery(dialect: Dialect, shape: Shape, range: Range, p: Values): RawBuilder<ArtifactRow> {
-  const isIndexOnly = shape.driver === "term" && !needsRow(shape);
+  const isOfPostings = shape.driver === "term" && !needsRow(shape);
   // What is sorted is sorted without the rest of each row.
   const isSorted = shape.driver === "name" || shape.statuses.length > 1;
-  if (!isIndexOnly && !isSorted) return walkQuery(dialect, shape, range, p, sql`a.*`);
+  if (!isOfPostings && !isSorted) return walkQuery(dialect, shape, range, p, sql`a.*`);
   return sql`select a.* from (${walkQuery(dialect, shape, range, p)}) as w cross join artifact as a
     where a.n = w.n`;
 }

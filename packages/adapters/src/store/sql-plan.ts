@@ -60,6 +60,10 @@ export interface Part extends Walk {
   readonly known: number | null;
   /** Set when all rows are completed ones: their total can be remembered. */
   readonly listing: Listing | null;
+  /** Its total as a question; null where there is no listing. */
+  readonly question: Question | null;
+  /** How many rows its walk comes past. */
+  readonly rows: number;
   /** Terms, rarest first, that say all by themselves which rows match; empty where more has to be asked. */
   readonly decisive: readonly CountedTerm[];
   /** Another walk, in the list's order, where the part itself has to sort. */
@@ -123,7 +127,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     if (among === undefined || completed <= sliceMax) return { whole };
     return {
       whole,
-      *slice(from, found) {
+      *slice(place, found) {
+        const from = Math.max(0, place);
         const last = yield* largest();
         // Other listings' rows are numbered in between.
         const numbersARow = Math.max(1, last / completed);
@@ -158,12 +163,15 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     };
     const decisive = isDecided && base.part === null ? terms : [];
     const known = isDecided && base.part === null && terms.length < 2 ? rarest : null;
+    const whole = questionOf(query);
     const part: Part = {
       shape,
       values,
       check,
       known,
       listing,
+      question: whole,
+      rows: rarest,
       decisive,
       listWalk: null,
       named: null,
@@ -183,6 +191,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     const question: Question = {
       key: ["name", searched],
       isAnswer: ({ folded }) => folded.includes(searched),
+      placeOf: ({ n }) => n,
     };
     const few = (totals.known(listing, question) ?? 0) > FEW_NAMED ? null : yield* fewNamed(search, searched);
     if (few !== null) {
@@ -191,7 +200,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     }
     const counting = namedCounting(search, listing);
     const counted = yield* totals.of(listing, question, counting, query.allowance);
-    if (terms.length > 0 && rarest < counted.total) return part;
+    // Rows that have to be checked come in batches, and each would be sorted out of all that are found.
+    if (check !== null || (terms.length > 0 && rarest < counted.total)) return part;
     const isByNameAlone = isDecided && terms.length === 0;
     const at = { ...listing, dockId: query.dockId, face: query.face };
     const walk = { shape, values };
@@ -200,6 +210,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       shape: { ...shape, driver: "name", statuses: [], contains: false },
       values: { ...values, ...search },
       known: isByNameAlone ? counted.total : null,
+      question: byNumber(whole),
+      rows: counted.total,
       listWalk: { ...walk, rows: rarest, numbers: counted },
       named: isByNameAlone
         ? { ...walk, listing: at, search, question, counted, largest: yield* largest() }
@@ -214,6 +226,8 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
       check: Object.keys(base.filter).length > 0 ? base.filter : null,
       known: null,
       listing: null,
+      question: null,
+      rows: Number.POSITIVE_INFINITY,
       decisive: [],
       listWalk: null,
       named: null,
@@ -263,13 +277,19 @@ function isWanted(
 }
 
 /** The total of a query's completed rows as a question. */
-export function questionOf(query: FindQuery): Question {
+function questionOf(query: FindQuery): Question {
   const { filter, search, mediaType, createdAfter, createdBefore } = query;
   const part = foldName(search ?? "");
   return {
     key: ["all", filter, search, mediaType, createdAfter, createdBefore],
     isAnswer: (row) => row.folded.includes(part) && isWanted(row, query),
+    placeOf: (row) => row.created_at,
   };
+}
+
+/** The same, for those who count in the order of numbers: what they have counted so far is of no use to others. */
+function byNumber(question: Question): Question {
+  return { ...question, key: ["by number", ...question.key], placeOf: ({ n }) => n };
 }
 
 /** What all parts of a query have in common, or null where nothing can match. */

@@ -21,6 +21,8 @@ const RUNGS_MAX = 32;
 export interface Question {
   readonly key: readonly unknown[];
   readonly isAnswer: (row: AskedRow) => boolean;
+  /** Where a row has its place, as a number, for those who count from place to place. */
+  readonly placeOf: (row: AskedRow) => number;
 }
 
 /** How many answers there are. */
@@ -42,15 +44,15 @@ export const NONE: Counted = {
   highest: Number.NEGATIVE_INFINITY,
 };
 
-/** How many answers have lower numbers than this. */
+/** How many answers have lower places than this. */
 export interface Rung {
   readonly below: number;
   readonly total: number;
 }
 
-/** How many answers are among the rows with the next numbers. */
+/** How many answers are among the rows with the next places. */
 export interface Slice extends Counted {
-  /** The number behind them; null where no row has it or a larger one. */
+  /** The place behind them; null where no row has it or a larger one. */
   readonly next: number | null;
 }
 
@@ -58,8 +60,9 @@ export interface Slice extends Counted {
 export interface Counting {
   whole(): Sql<Counted>;
   /**
-   * From a number on, as far as others can be made to wait; absent where they can for all of it.
-   * @param found how many were among the rows with smaller numbers
+   * From a place on, as far as others can be made to wait; absent where they can for all of it.
+   * @param from minus infinity at first
+   * @param found how many had smaller places
    */
   readonly slice?: (from: number, found: number) => Sql<Slice>;
 }
@@ -78,13 +81,13 @@ export interface Totals {
   addRung(listing: Changed, question: Question, rung: Rung): void;
 }
 
-/** No row has this number. */
+/** No row has this place. */
 const ALL = Number.POSITIVE_INFINITY;
 
 interface Total extends Counted {
   /** Of the listing, when it was like this. */
   readonly changes: number;
-  /** Of the rows with smaller numbers than this. */
+  /** Of the rows with smaller places than this. */
   readonly below: number;
   /** Lowest first. */
   readonly rungs: readonly Rung[];
@@ -99,7 +102,7 @@ export function createTotals(recent: Recent): Totals {
     return total;
   };
 
-  const recall = (key: string, listing: Changed, { isAnswer }: Question): Total | undefined => {
+  const recall = (key: string, listing: Changed, question: Question): Total | undefined => {
     const found = totals.get(key);
     if (found === undefined || found.changes === listing.changes) return found;
     const steps = recent.since(listing, found.changes);
@@ -107,12 +110,13 @@ export function createTotals(recent: Recent): Totals {
     const { below } = found;
     let { total, lowest, highest, rungs } = found;
     for (const { by, row } of steps) {
+      const place = question.placeOf(row);
       // Rows that have not been counted yet will be counted as they are then.
-      if (row.n >= below || !isAnswer(row)) continue;
+      if (place >= below || !question.isAnswer(row)) continue;
       total += by;
       lowest = Math.min(lowest, row.n);
       highest = Math.max(highest, row.n);
-      rungs = rungs.map((rung) => (rung.below > row.n ? { ...rung, total: rung.total + by } : rung));
+      rungs = rungs.map((rung) => (rung.below > place ? { ...rung, total: rung.total + by } : rung));
     }
     return remember(key, { changes: listing.changes, total, lowest, highest, below, rungs });
   };
@@ -130,7 +134,7 @@ export function createTotals(recent: Recent): Totals {
       if (counting.slice === undefined || key.length > KEY_MAX || allowance === "all") {
         return remember(key, { changes, ...(yield* counting.whole()), below: ALL, rungs: [] });
       }
-      const begun = found ?? { ...NONE, changes, below: 0, rungs: [] };
+      const begun = found ?? { ...NONE, changes, below: Number.NEGATIVE_INFINITY, rungs: [] };
       const { next, ...more } =
         allowance === "slice"
           ? yield* counting.slice(begun.below, begun.total)

@@ -130,8 +130,7 @@ function trigramIndex(): NameIndex {
       nameFrom: BigInt(listing) << NUMBER_BITS,
       nameTo: (BigInt(listing + 1) << NUMBER_BITS) - 1n,
     }),
-    matches: (p) =>
-      sql<boolean>`a.n in (select rowid - ${p["nameFrom"]} from artifact_name where ${range(p)})`,
+    matches: (p) => sql<boolean>`a.n in (select rowid & ${NUMBER} from artifact_name where ${range(p)})`,
     count: (p) =>
       sql<{ total: number; lowest: number | null; highest: number | null }>`select count(*) as total,
         min(rowid) & ${NUMBER} as lowest, max(rowid) & ${NUMBER} as highest
