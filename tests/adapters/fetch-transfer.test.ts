@@ -146,6 +146,25 @@ describe("resuming", () => {
     }
   });
 
+  test("of a body without a length asks until the end, and takes no part of it for the whole", async () => {
+    const parts = [100_000, 200_000, 300_000];
+    const origins = (total: string): RequestListener => {
+      let at = 0;
+      return (_, response) => {
+        const [start, end] = [parts[at - 1] ?? 0, parts[at] ?? bytes.length];
+        at += 1;
+        const range = start === 0 ? {} : { "content-range": `bytes ${start}-${end - 1}/${total}` };
+        response.writeHead(start === 0 ? 200 : 206, { etag: '"v1"', ...range });
+        // The first answer breaks off; those to ranges are whole, and less than was asked for.
+        response.write(bytes.subarray(start, end), () => (start === 0 ? response.destroy() : response.end()));
+      };
+    };
+    const known = await origin(origins("300000"));
+    expect((await readAll(driver(), known.url)).equals(bytes)).toBe(true);
+    const unknown = await origin(origins("*"));
+    expect(await faultOf(readAll(driver(), unknown.url))).toMatchObject({ code: "upstream_failed" });
+  });
+
   test("ends after the allowed number of tries", async () => {
     const { handle, requests } = brittle(
       bytes,

@@ -88,7 +88,7 @@ const RESUME_DELAY_MAX_MS = 10_000;
  */
 export async function* resumed(first: Answer, options: ResumeOptions): AsyncGenerator<Uint8Array> {
   const { ask, pace, signal, maxResumes, delayMs } = options;
-  const size = announcedSize(first);
+  let size = announcedSize(first);
   const validator = strongValidator(first);
   let answer = first;
   let received = 0;
@@ -106,7 +106,7 @@ export async function* resumed(first: Answer, options: ResumeOptions): AsyncGene
       try {
         await delay(Math.min(delayMs * 2 ** triesInVain, RESUME_DELAY_MAX_MS), undefined, { signal });
         const rest = await ask({ range: `bytes=${received}-`, "if-range": validator });
-        checkContinuation(first, rest, received, size);
+        size = checkContinuation(first, rest, received, size);
         return rest;
       } catch (error) {
         if (signal.aborted) throw signal.reason;
@@ -157,18 +157,22 @@ function strongValidator(answer: Answer): string | null {
   return modified !== null && age >= 1000 ? modified : null;
 }
 
-/** Throws unless this answer is the rest of the first one's body. */
-function checkContinuation(first: Answer, answer: Answer, received: number, size: number | null): void {
+/**
+ * Throws unless this answer goes on with the first one's body. Returns the bytes of the whole: a range may end before
+ * it, and where neither answer says how many there are, nobody could tell.
+ */
+function checkContinuation(first: Answer, answer: Answer, received: number, size: number | null): number {
   const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(answer.header("content-range") ?? "");
   const total = range?.[3] === undefined || range[3] === "*" ? null : Number(range[3]);
   const etag = answer.header("etag");
+  const whole = size ?? total;
   const continues =
     answer.status === 206 &&
     Number(range?.[1] ?? -1) === received &&
-    (size === null || total === null || total === size) &&
+    (total === null || total === whole) &&
     (etag === null || first.header("etag") === null || etag === first.header("etag")) &&
     contentCoding(answer) === contentCoding(first);
-  if (continues) return;
+  if (continues && whole !== null) return whole;
   answer.abandon();
   const host = first.url.host;
   if (answer.status >= 500) {
