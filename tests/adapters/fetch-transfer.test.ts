@@ -426,6 +426,44 @@ describe("an origin that closes after its last byte", () => {
   });
 });
 
+describe("a connection that breaks in the middle of a body is transient, whatever told its length", () => {
+  const framings: Record<string, [head: string, part: string]> = {
+    "a length": ["Content-Length: 100\r\n", "hello"],
+    "a length, and close": ["Connection: close\r\nContent-Length: 100\r\n", "hello"],
+    chunks: ["Transfer-Encoding: chunked\r\n", "64\r\nhello"],
+    "chunks, and close": ["Connection: close\r\nTransfer-Encoding: chunked\r\n", "64\r\nhello"],
+    "chunks, between two of them": ["Connection: close\r\nTransfer-Encoding: chunked\r\n", "5\r\nhello\r\n"],
+  };
+  const breaks: Record<string, (socket: Socket) => void> = {
+    closed: (socket) => socket.end(),
+    reset: (socket) => socket.resetAndDestroy(),
+  };
+  /** Reads what such an origin sends; the break waits until its head has been read. */
+  async function readBroken(
+    head: string,
+    part: string,
+    breakOff: (socket: Socket) => void,
+  ): Promise<unknown> {
+    const begun = Promise.withResolvers<Socket>();
+    const url = await rawOrigin(`HTTP/1.1 200 OK\r\n${head}\r\n${part}`, (socket) => begun.resolve(socket));
+    const { body } = await driver().open(url, { sizeMax: SIZE_MAX });
+    const chunks = body[Symbol.asyncIterator]();
+    expect(String(Buffer.from((await chunks.next()).value as Uint8Array))).toBe("hello");
+    breakOff(await begun.promise);
+    return faultOf(chunks.next().then(({ done }) => (done === true ? "whole" : "more")));
+  }
+
+  for (const [framing, [head, part]] of Object.entries(framings)) {
+    test.each(Object.keys(breaks))(`${framing}: %s`, async (how) => {
+      expect(await readBroken(head, part, breaks[how]!)).toMatchObject({ code: "upstream_failed" });
+    });
+  }
+
+  test("no length at all: reset", async () => {
+    expect(await readBroken("", "hello", breaks["reset"]!)).toMatchObject({ code: "upstream_failed" });
+  });
+});
+
 describe("ending", () => {
   test("by leaving the loop closes the connection", async () => {
     const server = await origin((_, response) => {

@@ -124,7 +124,12 @@ export function httpFetch(options: HttpFetchOptions = {}): HttpFetch {
         abandon: () => void response.body.destroy(),
       };
     } catch (error) {
-      throw upstreamError(error, url, signal);
+      // Of a head; a body that does not parse ended in the middle of a chunk, and that is a lost connection.
+      const isNoHttp = error instanceof Error && error.name === "HTTPParserError";
+      const fault = isNoHttp
+        ? new DocyardError("source_failed", `${url.host} does not speak HTTP`, { cause: error })
+        : error;
+      throw upstreamError(fault, url, signal);
     }
   }
 
@@ -217,7 +222,7 @@ function guardedAgent(
       const { accepts, connect } = ports.includes(portOf(target.protocol, target.port)) ? standard : other;
       // Node never calls `lookup` for a literal address, so those are judged here.
       if (isIP(host) !== 0 && !accepts(host)) callback(refusal(host), null);
-      else connect(target, callback);
+      else connect(target, (...connected) => callback(...resetIsFailure(connected)));
     },
     headersTimeout: options.timeouts?.headers ?? 30_000,
     bodyTimeout: idleMs,
@@ -239,6 +244,17 @@ function guardedAgent(
     }
   };
   return { agent, admit };
+}
+
+/**
+ * A reset is a lost connection, also where no length was announced. The vendor takes it for the regular end of such a
+ * body, by its code; ours is the first listener, and gives it another one.
+ */
+function resetIsFailure(connected: Parameters<buildConnector.Callback>): typeof connected {
+  connected[1]?.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "ECONNRESET") error.code = "UND_ERR_SOCKET";
+  });
+  return connected;
 }
 
 /** Every answer must be acceptable or the whole name is refused: a mixed answer is how rebinding begins. */

@@ -329,8 +329,7 @@ export function upstreamError(error: unknown, url: URL, signal: AbortSignal): un
   if (signal.aborted) return signal.reason;
   if (error instanceof DocyardError) return error;
   const code = codeOf(error);
-  const isNoHttp = error instanceof Error && error.name === "HTTPParserError";
-  const permanentWords = isNoHttp ? "does not speak HTTP" : PERMANENT[code];
+  const permanentWords = PERMANENT[code];
   const words = permanentWords ?? TRANSIENT[code] ?? "could not be read";
   const outcome = permanentWords === undefined ? "upstream_failed" : "source_failed";
   return new DocyardError(outcome, `${url.host} ${words}`, { cause: error });
