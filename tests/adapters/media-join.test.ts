@@ -4,6 +4,10 @@
  */
 
 import { mediabunnyMedia } from "@docyard/adapters/media/mediabunny";
+import { join as joinTo } from "../../packages/adapters/src/media/mediabunny-join.ts";
+import { openInput } from "../../packages/adapters/src/media/mediabunny-read.ts";
+import type { WritableFile } from "../../packages/adapters/src/media/scratch.ts";
+import { writeWhole } from "../../packages/adapters/src/media/scratch.ts";
 import type { MediaInput } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -505,6 +509,42 @@ describe("a video file", () => {
     expect((await decode(result)).faults).toBe("");
     expect((await frameHashes(result, "v")).length).toBe(60 * 25);
     expect(Math.abs((await ffprobe(result)).duration - 60)).toBeLessThan(FRAME);
+  });
+});
+
+describe("a disk without room", () => {
+  test("law: bytes are written whole, however few the disk takes at a time", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uint8Array({ maxLength: 50 }),
+        fc.nat(1_000),
+        fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1 }),
+        async (bytes, position, portions) => {
+          const taken = new Map<number, number>();
+          let calls = 0;
+          const write = async (from: Uint8Array, offset = 0, length = 0, at: number | null = 0) => {
+            const bytesWritten = Math.min(length, portions[calls++ % portions.length]!);
+            for (let i = 0; i < bytesWritten; i++) taken.set(at! + i, from[offset + i]!);
+            return { bytesWritten, buffer: from };
+          };
+          await writeWhole({ write } as WritableFile, bytes, position);
+          expect([...taken]).toEqual([...bytes].map((byte, i) => [position + i, byte]));
+        },
+      ),
+    );
+    const stubborn = { write: async () => ({ bytesWritten: 0 }) } as unknown as WritableFile;
+    await expect(writeWhole(stubborn, Uint8Array.of(1), 0)).rejects.toThrow(/takes no bytes/);
+  });
+
+  test("is no fault of the fragments", async () => {
+    const bytes = await readFile(await clip("mp4", 2, 440));
+    const read = async (start: number, end: number) => Uint8Array.from(bytes.subarray(start, end));
+    const clips = [0, 0].map((startMs) => ({ size: bytes.length, startMs }));
+    const job = { kind: "join", clips, type: "video", path: "/dev/full", sizeMax: 1 << 30 } as const;
+    const open = (_clip: number, budgeted: boolean) => openInput(bytes.length, read, budgeted);
+    await expect(joinTo(job, { open, alive: () => {} })).rejects.toMatchObject({
+      refusal: { code: "no_space", message: "There is no space left on the scratch disk" },
+    });
   });
 });
 

@@ -4,7 +4,8 @@
  *
  * How a failure is told: `source_failed` when trying again will not help (404, refused, not what it claims),
  * `upstream_failed` when it may (5xx, 429, timeouts, broken connections), `policy_rejected` for what may not be fetched
- * or joined, `too_large` over the ceiling. Messages go to the client: they name hosts, never query strings or credentials.
+ * or joined, `too_large` over the ceiling, `no_space` where this machine has no room to work in. Messages go to the
+ * client: they name hosts, never query strings or credentials.
  */
 
 import type { Sealer } from "./secrets.ts";

@@ -14,7 +14,7 @@ import { promisify } from "node:util";
 import { codeOf } from "../error-code.ts";
 import { RESULT_BYTES_DEFAULT, RESULT_HOURS_MAX } from "./limits.ts";
 import type { ScratchFile } from "./scratch.ts";
-import { openScratch } from "./scratch.ts";
+import { isFull, openScratch, SCRATCH_IS_FULL, writeWhole } from "./scratch.ts";
 
 export interface FfmpegMediaOptions {
   /** Absolute path of the program. */
@@ -423,8 +423,10 @@ async function save(input: MediaInput, path: string, signal: AbortSignal): Promi
   try {
     for (let at = 0; at < input.size; at += COPY_SIZE) {
       signal.throwIfAborted();
-      await file.write(await input.read(at, Math.min(at + COPY_SIZE, input.size)));
+      await writeWhole(file, await input.read(at, Math.min(at + COPY_SIZE, input.size)), at);
     }
+  } catch (error) {
+    throw isFull(error) ? new DocyardError("no_space", SCRATCH_IS_FULL, { cause: error }) : error;
   } finally {
     await file.close();
   }

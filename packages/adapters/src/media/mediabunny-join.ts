@@ -10,20 +10,22 @@ import {
   EncodedPacket,
   EncodedPacketSink,
   EncodedVideoPacketSource,
-  FilePathTarget,
   MkvOutputFormat,
   MovOutputFormat,
   Mp3OutputFormat,
   Mp4OutputFormat,
   OggOutputFormat,
   Output,
+  StreamTarget,
   WavOutputFormat,
   WebMOutputFormat,
 } from "mediabunny";
+import { open as openFile } from "node:fs/promises";
 import { RESULT_HOURS_MAX } from "./limits.ts";
 import type { Container, OpenInput, Reading, TrackReading } from "./mediabunny-read.ts";
 import { readMedia, typeOf } from "./mediabunny-read.ts";
 import type { JoinJob, JoinReport, Refusal } from "./protocol.ts";
+import { isFull, SCRATCH_IS_FULL, sinkOf } from "./scratch.ts";
 import type { Silence } from "./silence.ts";
 import { opusSeconds, silenceFor } from "./silence.ts";
 
@@ -364,9 +366,11 @@ async function write(
   target: Target,
   tools: JoinTools,
 ): Promise<{ readonly start: number; readonly frame: number }> {
+  const file = await openFile(job.path, "w");
+  const sink = sinkOf(file);
   const output = new Output({
     format: target.format(estimatedSize(placed)),
-    target: new FilePathTarget(job.path),
+    target: new StreamTarget(sink.stream, { chunked: true }),
   });
   output.target.onwrite = (_, end) => {
     if (end > job.sizeMax)
@@ -397,7 +401,11 @@ async function write(
     };
   } catch (error) {
     await output.cancel().catch(() => undefined);
-    throw error;
+    // Whatever else went wrong then, went wrong because of that.
+    const fault = sink.fault();
+    throw isFull(fault) ? new JoinRefused("no_space", SCRATCH_IS_FULL, fault) : (fault ?? error);
+  } finally {
+    await file.close();
   }
 }
 

@@ -6,8 +6,10 @@
 import type { MediaInput } from "@docyard/core";
 import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
 import { open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { codeOf } from "../error-code.ts";
 
 export interface ScratchFile {
   readonly path: string;
@@ -102,6 +104,45 @@ function readOnce(path: string, remove: () => Promise<void>): AsyncIterable<Uint
     },
   };
   return { [Symbol.asyncIterator]: () => iterator };
+}
+
+/** What `writeWhole` needs of an open file; `node:fs/promises` hands out such. */
+export type WritableFile = Pick<FileHandle, "write">;
+
+/** All of these bytes, at their place: a disk that is nearly full takes a part, and says so by the count alone. */
+export async function writeWhole(file: WritableFile, bytes: Uint8Array, position: number): Promise<void> {
+  let written = 0;
+  while (written < bytes.length) {
+    const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written);
+    if (bytesWritten === 0) throw new Error("the disk takes no bytes");
+    written += bytesWritten;
+  }
+}
+
+/** Where a writer that goes back and forth puts its pieces. */
+export interface Sink {
+  readonly stream: WritableStream<{ readonly data: Uint8Array; readonly position: number }>;
+  /** Why the disk took no more, or null: writers tell it late, and in words of their own. */
+  fault(): unknown;
+}
+
+/** Every piece whole, or a failure. Whoever opened the file closes it. */
+export function sinkOf(file: WritableFile): Sink {
+  let fault: unknown = null;
+  const write = ({ data, position }: { data: Uint8Array; position: number }): Promise<void> =>
+    writeWhole(file, data, position).catch((error: unknown) => {
+      fault ??= error;
+      throw error;
+    });
+  return { stream: new WritableStream({ write }), fault: () => fault };
+}
+
+/** What a client is told of `isFull`. */
+export const SCRATCH_IS_FULL = "There is no space left on the scratch disk";
+
+/** Whether a write failed for want of room, which takes an operator and passes. */
+export function isFull(error: unknown): boolean {
+  return ["ENOSPC", "EDQUOT"].includes(codeOf(error));
 }
 
 /** A file on disk as a `MediaInput`; whoever opens it closes it. */
