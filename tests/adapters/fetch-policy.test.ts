@@ -419,6 +419,25 @@ describe("redirects", () => {
     expect(await codeOf(read(via("/x"), { allow, maxRedirects: 0 }))).toBe("policy_rejected");
   });
 
+  test("beyond ASCII, in whichever encoding, lead to the bytes that were sent", async () => {
+    // A header's text is Latin-1: what Node sends of it is one byte for each character.
+    for (const [location, path] of [
+      ["/v%C3%ADdeo.mp4", "/v%C3%ADdeo.mp4"],
+      [Buffer.from("/vídeo.mp4?q=ü", "utf8").toString("latin1"), "/v%C3%ADdeo.mp4?q=%C3%BC"],
+      ["/v\u00eddeo.mp4", "/v%eddeo.mp4"],
+    ] as const) {
+      const paths: (string | undefined)[] = [];
+      const server = await startOrigin((request, response) => {
+        paths.push(request.url);
+        if (paths.length === 1) response.writeHead(302, { location }).end();
+        else response.end("public");
+      });
+      expect(await read(server.url, { allow })).toBe("public");
+      expect(paths[1]?.toLowerCase()).toBe(path.toLowerCase());
+      await server.close();
+    }
+  });
+
   test("in a circle end", async () => {
     const circle = await startOrigin((_, response) => response.writeHead(302, { location: "/" }).end());
     expect(await codeOf(read(circle.url, { allow }))).toBe("policy_rejected");

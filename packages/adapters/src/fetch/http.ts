@@ -304,8 +304,10 @@ function parseUrl(text: string): URL {
   return url;
 }
 
+/** Bytes beyond ASCII, which a header has no encoding for, go back as they came: that is what the origin meant. */
 function redirectTarget(location: string, from: URL): URL {
-  const url = location.length > URL_LENGTH_MAX ? null : URL.parse(location, from.href);
+  const ascii = location.replaceAll(/[\u0080-\u00ff]/g, (byte) => `%${byte.charCodeAt(0).toString(16)}`);
+  const url = location.length > URL_LENGTH_MAX ? null : URL.parse(ascii, from.href);
   if (url === null) {
     throw new DocyardError("source_failed", `${from.host} redirects to something that is no URL`);
   }
