@@ -41,3 +41,21 @@ test("a process that was stopped, or busy, for longer than a thread may be silen
     await workers.close();
   }
 });
+
+test("a thread that cannot be started is that job's failure, and takes no other job's turn", async () => {
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  let tries = 0;
+  const start: StartWorker = (options) => {
+    tries += 1;
+    if (tries <= 3) throw new Error("no more threads for this process");
+    return new Worker(PROGRAM, { ...options, eval: true, workerData: flag });
+  };
+  const workers = mediaWorkers({ start, concurrency: 2, hangMs: HANG_MS, memoryMb: 64 });
+  const probe = () => workers.run({ kind: "probe", size: 1 }, [], undefined);
+  try {
+    for (let i = 0; i < 3; i++) await expect(probe()).rejects.toThrow(/no more threads/);
+    expect(await probe()).toEqual({ kind: "probed", facts: null });
+  } finally {
+    await workers.close();
+  }
+});

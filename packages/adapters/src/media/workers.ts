@@ -109,17 +109,19 @@ export function mediaWorkers(options: MediaWorkersOptions): MediaWorkers {
         release();
         throw signal.reason;
       }
-      const worker = idle.pop() ?? startWorker();
-      worker.ref();
+      let worker: Worker | undefined;
       try {
-        const patienceMs = (): number => (started.has(worker) ? options.hangMs : START_MS);
-        const report = await runJob(worker, job, inputs, { patienceMs, signal });
-        worker.unref();
-        idle.push(worker);
+        worker = idle.pop() ?? startWorker();
+        const own = worker;
+        own.ref();
+        const patienceMs = (): number => (started.has(own) ? options.hangMs : START_MS);
+        const report = await runJob(own, job, inputs, { patienceMs, signal });
+        own.unref();
+        idle.push(own);
         return report;
       } catch (error) {
         // Its state is unknown; a fresh thread takes its place.
-        await worker.terminate();
+        await worker?.terminate();
         throw error;
       } finally {
         release();
