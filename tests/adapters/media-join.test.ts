@@ -278,6 +278,13 @@ describe("what is refused", () => {
       /^Fragment 2 differs from fragment 1 in video codec: hevc instead of avc$/,
     ],
     [
+      "sound in a codec that would get lost",
+      "video",
+      async () => [await mp4("base"), await mp4("lossless", "-c:a", "alac")],
+      "policy_rejected",
+      /^Fragment 2 has audio in a codec that is not known here \(alac\) and would get lost$/,
+    ],
+    [
       "another resolution",
       "video",
       async () => [await mp4("base"), await mp4("small", "-s", "80x60")],

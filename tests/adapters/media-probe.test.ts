@@ -265,6 +265,22 @@ test("law: a join of a good clip and a broken one ends in a file or in an error 
   );
 }, 120_000);
 
+test("a picture in a codec that is not known is a picture still, and counts in the duration", async () => {
+  const args = [
+    "-filter_complex",
+    "[0:v]trim=duration=3[v];[1:a]atrim=duration=1[a]",
+    "-map",
+    "[v]",
+    "-map",
+    "[a]",
+  ];
+  const path = await studio.make("old.mp4", ...picture(), ...tone(), ...args, "-c:v", "mpeg4", "-c:a", "aac");
+  expect(await media.probe(await fileBytes(path))).toMatchObject({
+    mediaTypes: ["video", "audio"],
+    durationMs: 3_000,
+  });
+});
+
 describe("what is no media", () => {
   test.each<[string, Uint8Array]>([
     ["nothing", new Uint8Array()],

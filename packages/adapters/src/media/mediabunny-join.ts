@@ -126,6 +126,13 @@ async function readClip(
     if (reading === null) {
       throw new JoinRefused("source_failed", `${name} is not media in a format that can be read`);
     }
+    const lost = reading.unknown.find((track) => type === "video" || track.type === "audio");
+    if (lost !== undefined) {
+      throw new JoinRefused(
+        "policy_rejected",
+        `${name} has ${lost.type} in a codec that is not known here (${lost.unknown}) and would get lost`,
+      );
+    }
     const wanted = wantedTracks(reading, type);
     if (!wanted.some(({ facts }) => facts.type === type)) {
       throw new JoinRefused("source_failed", `${name} has no ${type} stream`);

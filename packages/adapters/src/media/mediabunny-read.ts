@@ -70,9 +70,19 @@ export interface TrackReading {
   readonly packetDuration: number;
 }
 
+/** A track whose packets are there, in a codec that is not known here: seen, and in the way of a join. */
+export interface UnknownTrack {
+  readonly type: "video" | "audio";
+  /** The container's name of the codec, such as `alac`. */
+  readonly unknown: string;
+  readonly first: number;
+  readonly end: number;
+}
+
 export interface Reading {
   readonly container: Container;
   readonly tracks: readonly TrackReading[];
+  readonly unknown: readonly UnknownTrack[];
   /** Where presentation begins: packets before zero are decoder priming and not shown. */
   readonly start: number;
   readonly end: number;
@@ -124,9 +134,12 @@ export async function readMedia({ size, input, renew }: OpenInput): Promise<Read
   const container = CONTAINERS.get(await input.getFormat());
   if (container === undefined) return null;
   const tracks: TrackReading[] = [];
+  const unknown: UnknownTrack[] = [];
   for (const track of await input.getTracks()) {
     const reading = await readTrack(track, () => estimateEnd(input, size, renew));
-    if (reading !== null) tracks.push(reading);
+    if (reading === null) continue;
+    if ("unknown" in reading) unknown.push(reading);
+    else tracks.push(reading);
   }
   if (tracks.length === 0) return null;
   // A truncated file with its index in front looks whole until its last packets are asked for.
@@ -138,18 +151,24 @@ export async function readMedia({ size, input, renew }: OpenInput): Promise<Read
   }
   // Video first, as everybody lists them.
   const ordered = tracks.sort((a, b) => Number(b.facts.type === "video") - Number(a.facts.type === "video"));
-  const start = Math.max(0, Math.min(...tracks.map(({ first }) => first)));
-  const end = Math.max(...tracks.map((track) => track.end));
-  return end > start ? { container, tracks: ordered, start, end } : null;
+  const all = [...tracks, ...unknown];
+  const start = Math.max(0, Math.min(...all.map(({ first }) => first)));
+  const end = Math.max(...all.map((track) => track.end));
+  return end > start ? { container, tracks: ordered, unknown, start, end } : null;
 }
 
-async function readTrack(track: InputTrack, estimate: () => Promise<number>): Promise<TrackReading | null> {
+/** Null for a track without a packet, and for what is neither picture nor sound. */
+async function readTrack(
+  track: InputTrack,
+  estimate: () => Promise<number>,
+): Promise<TrackReading | UnknownTrack | null> {
   if (!track.isVideoTrack() && !track.isAudioTrack()) return null;
   const [codec, config] = [await track.getCodec(), await track.getDecoderConfig()];
   const sink = new EncodedPacketSink(track);
   const firstPacket = await sink.getFirstPacket({ metadataOnly: true });
-  if (codec === null || config === null || firstPacket === null) return null;
-  const facts = track.isVideoTrack() ? await videoFacts(track, sink) : await audioFacts(track);
+  if (firstPacket === null) return null;
+  const isKnown = codec !== null && config !== null;
+  const facts = isKnown ? await factsOf(track, sink) : null;
   const first = await track.getFirstTimestamp();
   let end: number;
   try {
@@ -158,7 +177,16 @@ async function readTrack(track: InputTrack, estimate: () => Promise<number>): Pr
     if (!(error instanceof BudgetSpent)) throw error;
     end = first + (await estimate());
   }
+  if (!isKnown || facts === null) {
+    const name = codec ?? (await track.getInternalCodecId());
+    const unknown = typeof name === "string" ? name : "without a name";
+    return { type: track.isVideoTrack() ? "video" : "audio", unknown, first, end };
+  }
   return { track, facts, codec, config, first, end, packetDuration: firstPacket.duration };
+}
+
+function factsOf(track: InputVideoTrack | InputAudioTrack, sink: EncodedPacketSink): Promise<MediaTrack> {
+  return track.isVideoTrack() ? videoFacts(track, sink) : audioFacts(track);
 }
 
 async function videoFacts(track: InputVideoTrack, sink: EncodedPacketSink): Promise<MediaTrack> {

@@ -54,8 +54,9 @@ async function probe(size: number): Promise<MediaFacts | null> {
     open = openInput(size, (start, end) => read(0, start, end));
     const reading = await readMedia(open);
     if (reading === null) return null;
-    const { container, tracks, start, end } = reading;
-    const mediaTypes = [...new Set(tracks.map(({ facts }) => facts.type))];
+    const { container, tracks, unknown, start, end } = reading;
+    const types = new Set([...tracks.map(({ facts }) => facts.type), ...unknown.map(({ type }) => type)]);
+    const mediaTypes = (["video", "audio"] as const).filter((type) => types.has(type));
     return {
       contentType: typeOf(container, mediaTypes.includes("video")),
       mediaTypes,
