@@ -2,7 +2,7 @@
 
 import type { Artifact, ArtifactStore, BlobStore, Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
-import { expect, test, describe } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { StudioWorld } from "./studio-world.ts";
 import { studioWorld } from "./studio-world.ts";
 
@@ -333,6 +333,35 @@ describe("endings", () => {
     expect((await row(world, id)).status).toBe("deleted");
     await world.docyard.sweep();
     expect(await world.keys()).toEqual([]);
+  });
+
+  test.each([
+    ["failed", new DocyardError("source_failed", "The origin answered 404")],
+    ["retrying", new DocyardError("upstream_failed", "The origin answered 503")],
+  ])("a row that is %s stays due when that says, however long its worker goes on", async (outcome, fault) => {
+    const world = await studioWorld({ leaseMs: 60_000, backoffMs: 8_000 });
+    world.sources.set(URL_A, fault);
+    const { id } = await world.studio.create({ name: "x", type: "video", url: URL_A });
+    const { artifacts } = world.store;
+    const slow: ArtifactStore = {
+      ...artifacts,
+      async update(...args) {
+        const written = await artifacts.update(...args);
+        // A renewal of the lease comes due.
+        if (args[3] !== null && args[3].type !== "artifact.started") vi.advanceTimersByTime(60_000);
+        return written;
+      },
+    };
+    const worker = world.through({ store: { ...world.store, artifacts: slow } });
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    try {
+      expect(await worker.ingest(id)).toBe(outcome);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      const dueInMs = outcome === "failed" ? 3_600_000 : world.rings.at(-1)!.delayMs;
+      expect((await row(world, id)).dueAt).toBe(world.clock.now + dueInMs);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test("a worker that slept past its lease cannot write; the one that took over finishes", async () => {

@@ -209,6 +209,7 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
     const delayMs = isFull ? settings.ingest.backoffMaxMs : backoff(context, attempts);
     const counted = isFull ? { attempts: attempts - 1 } : {};
     await tidy(context, lease.artifact());
+    lease.stop();
     await lease.write({ ...counted, dueAt: now() + delayMs, updatedAt: now() }, [
       "artifact.retried",
       { attempt: attempts, reason: known?.message ?? "internal", delayMs },
@@ -228,6 +229,7 @@ async function fail(
 ): Promise<IngestOutcome> {
   const { settings, now } = context;
   const { code, message } = failure;
+  lease.stop();
   await lease.write(
     {
       status: nextStatus(lease.artifact(), "fail"),

@@ -56,7 +56,7 @@ export interface Lease {
    * @throws LeaseLost
    */
   check(): Promise<void>;
-  /** Ends the renewals. */
+  /** Ends the renewals: before a write that says when the row is due next, or one of them would say otherwise. */
   stop(): void;
 }
 
