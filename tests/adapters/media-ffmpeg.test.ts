@@ -2,6 +2,7 @@
  * The ffmpeg driver: what it adds to the other one, and that a hostile file reaches nothing through it.
  */
 
+import type { FfmpegMediaOptions } from "@docyard/adapters/media/ffmpeg";
 import { ffmpegMedia } from "@docyard/adapters/media/ffmpeg";
 import { mediabunnyMedia } from "@docyard/adapters/media/mediabunny";
 import type { Media } from "@docyard/core";
@@ -29,9 +30,7 @@ let studio: Studio;
 let scratchDir: string;
 let media: Media;
 
-const open = (
-  options: { probeMs?: number; joinMs?: number; sizeMax?: number; ffprobe?: string } = {},
-): Media =>
+const open = (options: Partial<Omit<FfmpegMediaOptions, "fallbackFor">> = {}): Media =>
   ffmpegMedia({
     ffmpeg: ffmpegPath,
     ffprobe: ffprobePath,
@@ -363,6 +362,23 @@ describe("joining", () => {
       "too_large",
     );
     await small.close();
+  });
+
+  test.each([
+    ["gives up", "exit 1", { code: "policy_rejected" }],
+    ["takes too long", "while :; do :; done", { code: "policy_rejected" }],
+    ["has no room", "echo 'out: No space left on device' >&2; exit 1", { code: "no_space" }],
+    ["is killed by somebody else", "kill -9 $$", { signal: "SIGKILL" }],
+  ])("a program that %s: whose fault that is", async (_, script, fault) => {
+    const ffmpeg = joinPath(studio.folder, "not-ffmpeg");
+    await writeFile(ffmpeg, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const own = open({ ffmpeg, joinMs: script.includes("while") ? 100 : 60_000 });
+    const clip = await fileBytes(await stream(1));
+    try {
+      await expect(own.join([{ input: clip, startMs: 0 }], { type: "video" })).rejects.toMatchObject(fault);
+    } finally {
+      await own.close();
+    }
   });
 
   test("ends with the driver", async () => {

@@ -8,6 +8,7 @@
 
 import type { Clip, Media, MediaFacts, MediaInput, MediaTrack, SourceBody } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
+import type { ExecFileException } from "node:child_process";
 import { execFile } from "node:child_process";
 import { open, stat, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -292,7 +293,7 @@ async function concat(
     if (target.muxer === "flac") {
       if (start > end) {
         const { path } = fresh();
-        await run(options.ffmpeg, silence(clip, start - end, path), limits);
+        await convert(options.ffmpeg, silence(clip, start - end, path), limits);
         lines.push(`file '${path}'`);
       }
       lines.push(`file '${clip.path}'`);
@@ -309,7 +310,7 @@ async function concat(
   const how = target.muxer === "flac" ? ["-c:a", "flac"] : ["-c", "copy", "-output_ts_offset", seconds(lead)];
   const from = ["-f", "concat", "-safe", "0", "-i", list.path, "-map", "0"];
   const limit = ["-fs", String(options.sizeMax + 1), "-f", target.muxer, "-y", result.path];
-  await run(options.ffmpeg, ["-nostdin", ...guards(), ...from, ...how, ...limit], limits);
+  await convert(options.ffmpeg, ["-nostdin", ...guards(), ...from, ...how, ...limit], limits);
   const { size } = await stat(result.path);
   if (size > options.sizeMax) {
     throw new DocyardError("too_large", `The joined file would be larger than ${options.sizeMax} bytes`);
@@ -409,6 +410,30 @@ async function run(
     throw error;
   }
 }
+
+/** Runs ffmpeg. What it gives up on is wrong with the fragments, unless something kept it from its work. */
+async function convert(
+  program: string,
+  args: readonly string[],
+  limits: { readonly timeoutMs: number; readonly signal: AbortSignal },
+): Promise<void> {
+  try {
+    await run(program, args, limits);
+  } catch (error) {
+    const { stderr = "", code, killed } = error as ExecFileException & { readonly stderr?: string };
+    // It ended by itself, or took too long, or said too much; else it never began, or somebody else killed it.
+    const isItsOwn = typeof code === "number" || killed === true;
+    if (limits.signal.aborted || !isItsOwn) throw error;
+    throw NO_ROOM.test(stderr)
+      ? new DocyardError("no_space", SCRATCH_IS_FULL, { cause: error })
+      : new DocyardError("policy_rejected", "The fragments cannot be joined: ffmpeg gives up on them", {
+          cause: error,
+        });
+  }
+}
+
+/** The system's words for it, in the language that programs without an environment speak. */
+const NO_ROOM = /No space left on device|Disk quota exceeded/;
 
 /** The program is not there: the operator's mistake, not the file's. */
 function isMissing(error: unknown): boolean {
