@@ -146,6 +146,18 @@ describe("sources", () => {
     expect(await row(world, id)).toMatchObject({ durationMs: null, contentType: "application/x-subrip" });
   });
 
+  test.each(["what? part 1.srt", "a#1.srt", "50%.srt"])(
+    "an upload called %s is a subtitle too",
+    async (name) => {
+      const world = await studioWorld();
+      const { s3Path, upload } = await world.studio.presign(name);
+      await world.put(upload.url, "1\n00:00 --> 00:01\nhello");
+      const { id } = await world.studio.create({ name: "s", type: "script", s3Path });
+      expect(await world.docyard.ingest(id)).toBe("completed");
+      expect(await row(world, id)).toMatchObject({ contentType: "application/x-subrip" });
+    },
+  );
+
   test.each([
     ["audio", "video:1000:x", "The file has no audio stream"],
     ["video", "audio:1000:x", "The file has no video stream"],

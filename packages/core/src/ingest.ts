@@ -123,8 +123,9 @@ function checkMedia(type: Exclude<MediaType, "script">, facts: MediaFacts | null
 /** The name that a source gives its file: what tells text formats apart. */
 function sourceName(artifact: Artifact): string {
   const { source } = artifact;
-  const location = source.kind === "url" ? source.url : source.kind === "s3" ? source.s3Path : "";
-  const path = location.replace(/^[a-z0-9]+:\/\/[^/]*/i, "").replace(/[?#].*$/s, "");
+  // A question mark or a hash belongs to the name of an object, and ends that of a URL.
+  const path =
+    source.kind === "url" ? new URL(source.url).pathname : source.kind === "s3" ? source.s3Path : "";
   return path.slice(path.lastIndexOf("/") + 1) || artifact.filename;
 }
 
