@@ -143,6 +143,14 @@ function discard(response: GetObjectCommandOutput | undefined): void {
   body?.destroy?.();
 }
 
+/** Errors that stay until somebody acts, by the vendor's names, where their status alone would tell something else. */
+const FINAL: Readonly<Record<string, string>> = {
+  NoSuchBucket: "there is no such bucket",
+  InvalidObjectState: "the object is archived, and must be restored before it can be read",
+  ExpiredToken: "the S3 credentials of this API key have expired",
+};
+const NO_REGION = "the S3 credentials of this API key name no region";
+
 /** The vendor's errors in our words: what will stay so, and what may pass. Names the bucket, never a key or a secret. */
 function told(error: unknown, bucket: string): DocyardError {
   if (error instanceof DocyardError) return error;
@@ -153,14 +161,19 @@ function told(error: unknown, bucket: string): DocyardError {
   const status = metadata?.httpStatusCode;
   const failed = (reason: string): DocyardError =>
     new DocyardError("source_failed", `Bucket ${bucket}: ${reason}`, { cause: error });
+  const passing = (): DocyardError =>
+    new DocyardError("upstream_failed", `Bucket ${bucket} could not be read`, { cause: error });
   if (isMissing(error)) return failed("there is no such object");
-  if (name === "NoSuchBucket") return failed("there is no such bucket");
+  const words = error instanceof Error && error.message === "Region is missing" ? NO_REGION : FINAL[name];
+  if (words !== undefined) return failed(words);
+  // Told with the status of a bad request, and passes.
+  if (name === "RequestTimeout" || name === "RequestTimeTooSkewed") return passing();
   if (status === 401 || status === 403) return failed("the S3 credentials of this API key are refused");
   if (status === 412) return failed("the object changed while it was being read");
   if (status === 400 || status === 301 || status === 307) {
     return failed("the request is refused: check the region and endpoint of the S3 credentials");
   }
-  return new DocyardError("upstream_failed", `Bucket ${bucket} could not be read`, { cause: error });
+  return passing();
 }
 
 /** @throws DocyardError `source_failed` without quoting anything: it is a secret. */
