@@ -307,6 +307,24 @@ describe("statuses", () => {
     expect(await faultOf(readAll(driver(), server.url))).toMatchObject({ code: "upstream_failed" });
   });
 
+  test("how long to wait is what Retry-After says, where it says something", async () => {
+    let header = "";
+    const server = await origin((_, response) =>
+      response.writeHead(429, header === "" ? {} : { "retry-after": header }).end(),
+    );
+    const waits: Record<string, number> = { "": 0, "7": 7_000, soon: 0, "-5": 0 };
+    for (const [said, retryAfterMs] of Object.entries(waits)) {
+      header = said;
+      expect(await faultOf(readAll(driver(), server.url))).toMatchObject({ retryAfterMs });
+    }
+    header = new Date(Date.now() + 3_600_000).toUTCString();
+    const { retryAfterMs } = (await faultOf(readAll(driver(), server.url))) as DocyardError;
+    expect(retryAfterMs).toBeGreaterThan(3_000_000);
+    expect(retryAfterMs).toBeLessThanOrEqual(3_600_000);
+    header = "Sun, 06 Nov 1994 08:49:37 GMT";
+    expect(await faultOf(readAll(driver(), server.url))).toMatchObject({ retryAfterMs: 0 });
+  });
+
   test("a refused connection is transient, a missing name is not", async () => {
     const server = await startOrigin(() => undefined);
     await server.close();

@@ -270,6 +270,29 @@ describe("endings", () => {
     expect((await row(world, id)).dueAt).toBeNull();
   });
 
+  test.each([
+    [0, 1_000],
+    [60_000, 60_000],
+    [86_400_000, 600_000],
+  ])(
+    "a source that asks for %i ms of patience is given as much, within bounds",
+    async (retryAfterMs, waitMs) => {
+      const world = await studioWorld({ backoffMs: 1_000 });
+      world.sources.set(URL_A, new DocyardError("upstream_failed", "answered 429", { retryAfterMs }));
+      const { id } = await world.studio.create({
+        name: "x",
+        type: "video",
+        fragments: [{ url: URL_A, startTime: 0 }],
+      });
+      expect(await world.docyard.ingest(id)).toBe("retrying");
+      const { delayMs } = world.rings.at(-1)!;
+      expect(delayMs).toBeGreaterThanOrEqual(waitMs / 2);
+      expect(delayMs).toBeLessThanOrEqual(waitMs);
+      if (retryAfterMs > 0) expect(delayMs).toBe(waitMs);
+      expect((await row(world, id)).dueAt).toBe(world.clock.now + delayMs);
+    },
+  );
+
   test("a source that recovers completes", async () => {
     const world = await studioWorld();
     let calls = 0;

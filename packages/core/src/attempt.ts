@@ -131,7 +131,11 @@ async function stageFragments(
 /** The same error, saying which part of the request it is about. */
 function naming(part: string, error: unknown): unknown {
   if (!(error instanceof DocyardError)) return error;
-  return new DocyardError(error.code, `${part}: ${error.message}`, { cause: error.cause ?? error });
+  const { code, message, cause = error, retryAfterMs } = error;
+  return new DocyardError(code, `${part}: ${message}`, {
+    cause,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
 }
 
 /** A stored blob as media readers want it: any range, on demand. */

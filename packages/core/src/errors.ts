@@ -45,7 +45,7 @@ export interface DocyardErrorOptions {
   readonly cause?: unknown;
   /** One sentence per fault, for inputs with several. */
   readonly issues?: readonly string[];
-  /** Milliseconds until the call may succeed; only with `resource_exhausted`. */
+  /** Milliseconds until the call may succeed; only with `resource_exhausted`, and of a source with `upstream_failed`. */
   readonly retryAfterMs?: number;
   /** Who was refused, where the face does not know them before the refusal. Logged, never shown. */
   readonly principalId?: string;

@@ -207,7 +207,10 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
       });
     }
     // Room takes an operator, and waiting for it is no attempt.
-    const delayMs = isFull ? settings.ingest.backoffMaxMs : backoff(context, attempts);
+    const { backoffMaxMs } = settings.ingest;
+    // A source may ask for more patience, within bounds: what comes sooner is refused again.
+    const askedMs = Math.min(known?.retryAfterMs ?? 0, backoffMaxMs);
+    const delayMs = isFull ? backoffMaxMs : Math.max(backoff(context, attempts), askedMs);
     const counted = isFull ? { attempts: attempts - 1 } : {};
     await tidy(context, lease.artifact());
     lease.stop();

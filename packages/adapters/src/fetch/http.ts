@@ -319,8 +319,10 @@ function checkAnswer(answer: Answer, sizeMax: number): number | null {
   const { status, url } = answer;
   if (status !== 200) {
     answer.abandon();
+    const words = `${url.host} answered ${status}`;
     const permanent = status < 500 && !TRANSIENT_STATUSES.has(status);
-    throw new DocyardError(permanent ? "source_failed" : "upstream_failed", `${url.host} answered ${status}`);
+    if (permanent) throw new DocyardError("source_failed", words);
+    throw new DocyardError("upstream_failed", words, { retryAfterMs: retryAfter(answer) });
   }
   const size = announcedSize(answer);
   if (size !== null && size > sizeMax) {
@@ -328,6 +330,13 @@ function checkAnswer(answer: Answer, sizeMax: number): number | null {
     throw new DocyardError("too_large", `${url.host} offers ${size} bytes, more than the ${sizeMax} allowed`);
   }
   return size;
+}
+
+/** Milliseconds that `Retry-After` asks for, in seconds or until a date (RFC 9110 section 10.2.3); 0 without. */
+function retryAfter(answer: Answer): number {
+  const header = answer.header("retry-after") ?? "";
+  const waitMs = /^\d{1,9}$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - Date.now();
+  return Number.isNaN(waitMs) ? 0 : Math.max(0, waitMs);
 }
 
 /** RFC 9110 type without parameters, or null when the header is no media type. */
