@@ -65,6 +65,19 @@ describe("sources", () => {
     );
   });
 
+  test.each(["My_Bucket", "archive.example.com", "b".repeat(64)])(
+    "a presigned upload is found under its path where the server's bucket is called %s",
+    async (bucketName) => {
+      const world = await studioWorld();
+      const docyard = world.through({ settings: { bucketName } });
+      const studio = await docyard.openStudio(world.apiKey);
+      const { s3Path, upload } = await studio.presign("film.mp4");
+      await world.put(upload.url, "video:5000:mine");
+      const { id } = await studio.create({ name: "Mine", type: "video", s3Path });
+      expect(await docyard.ingest(id)).toBe("completed");
+    },
+  );
+
   test("a presigned upload stays for an artifact that was made of it late and waits for room", async () => {
     const HOUR_MS = 3_600_000;
     const world = await studioWorld();

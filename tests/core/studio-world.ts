@@ -6,7 +6,15 @@
 import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import { memoryLimit } from "@docyard/adapters/limit/memory";
 import { memoryStore } from "@docyard/adapters/store/memory";
-import type { BlobStore, Docyard, IngestSettings, Queue, Store, StudioDock } from "@docyard/core";
+import type {
+  BlobStore,
+  Docyard,
+  IngestSettings,
+  Queue,
+  SettingsInput,
+  Store,
+  StudioDock,
+} from "@docyard/core";
 import { createDocyard, createProvisioning } from "@docyard/core";
 import { NOON } from "./rows.ts";
 import type { FakeSources } from "./studio-parts.ts";
@@ -28,8 +36,12 @@ export interface StudioWorld {
   put(url: string, text: string): Promise<Response>;
   /** Every key the blob store has. */
   keys(): Promise<string[]>;
-  /** The same world through other ports: what a test wraps to make calls fail. */
-  through(ports: { readonly store?: Store; readonly blobs?: BlobStore }): Docyard;
+  /** The same world through other ports (what a test wraps to make calls fail), or under other settings. */
+  through(over: {
+    readonly store?: Store;
+    readonly blobs?: BlobStore;
+    readonly settings?: SettingsInput;
+  }): Docyard;
 }
 
 export async function studioWorld(ingest: Partial<IngestSettings> = {}): Promise<StudioWorld> {

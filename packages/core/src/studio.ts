@@ -213,9 +213,9 @@ async function nameSeal(dockId: string, id: string, fileName: string): Promise<s
   return Array.from(new Uint8Array(hash, 0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** `s3://bucket/key`, or null for anything else. */
+/** `s3://bucket/key`, or null for anything else. Buckets of old, and of other servers, have capitals and underscores. */
 export function parseS3Path(s3Path: string): { readonly bucket: string; readonly key: string } | null {
-  const parts = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\/(.+)$/su.exec(s3Path);
+  const parts = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,254})\/(.+)$/su.exec(s3Path);
   return parts === null ? null : { bucket: parts[1]!, key: parts[2]! };
 }
 

@@ -135,7 +135,7 @@ const S3_PATH_WORDS: Words = {
   description:
     "`s3://bucket/key`: of a presigned upload, or of a bucket that the API key has credentials for",
   maxLength: 8_192,
-  pattern: "^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[\\s\\S]+$",
+  pattern: "^s3://[A-Za-z0-9][A-Za-z0-9._-]{1,254}/[\\s\\S]+$",
 };
 const URL_WORDS: Words = {
   description: "An absolute http or https URL without credentials",
