@@ -6,7 +6,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Pool } from "../../packages/adapters/src/store/postgres-connection.ts";
-import { drive, transaction } from "../../packages/adapters/src/store/postgres-connection.ts";
+import { drive, patiently, transaction } from "../../packages/adapters/src/store/postgres-connection.ts";
 import { postgresDialect } from "../../packages/adapters/src/store/postgres-dialect.ts";
 import { artifactSql } from "../../packages/adapters/src/store/sql-artifacts.ts";
 import { toRow } from "../../packages/adapters/src/store/schema.ts";
@@ -24,7 +24,8 @@ function server() {
     asked.push(sql);
     return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
   };
-  const client = { query: ask, release: () => void asked.push("release") };
+  const release = (broken?: Error): void => void asked.push(broken === undefined ? "release" : "throw away");
+  const client = { query: ask, release };
   const pool = {
     connect: () => Promise.resolve(client),
     execute: (_: unknown, { sql }: Query) => ask(sql),
@@ -128,6 +129,28 @@ describe("a write", () => {
     expect(await failed).toMatchObject({ message: "no answer to a commit" });
     expect(asked.filter((text) => text === "begin")).toHaveLength(1);
   });
+});
+
+test.each([
+  ["a session that was idle for too long", "57P05"],
+  ["a transaction whose process hung between two statements", "25P03"],
+  ["a transaction that took too long", "25P04"],
+  ["a server that has become a standby", "25006"],
+])("%s was left by the server (%s): another connection does the same again", async (_, code) => {
+  const { asked, pool, answer, refuse } = server();
+  const done = patiently(10_000, () => transaction(pool, "write", change));
+  await turn();
+  await answer();
+  for (let i = 0; i < 3; i++) await refuse(Object.assign(new Error("terminated"), { code }));
+  expect(asked.at(-1)).toBe("throw away");
+  await expect.poll(() => asked.filter((text) => text === "begin")).toHaveLength(2);
+  await answer();
+  for (let i = 0; i < 2; i++) await answer();
+  await answer({ n: "7" });
+  for (let i = 0; i < 2; i++) await answer();
+  expect(await done).toBe("7");
+  expect(asked.at(-1)).toBe("release");
+  expect(asked).not.toContain("rollback");
 });
 
 test("a read asks with its beginning, and waits for no commit", async () => {

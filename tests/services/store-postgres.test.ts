@@ -310,6 +310,22 @@ test("where the server's disk is full, a write is refused in words for the clien
   await remove();
 });
 
+test("a connection to a server that takes no writes is left for another, as after a failover", async () => {
+  const { url, remove } = await freshDatabase();
+  const name = new URL(url).pathname.slice(1);
+  await migrate({ url });
+  await ask(url, `alter database ${name} set default_transaction_read_only = on`);
+  const store = await open({ url, connectionsMax: 1 });
+  await store.ready();
+  await ask(url, `begin read write; alter database ${name} reset default_transaction_read_only; commit`);
+  // Nothing of this write is waited for before its commit.
+  const row = plainArtifact(1, { status: "created" });
+  await store.artifacts.insert(row, created);
+  expect(await store.artifacts.get({ id: row.id })).toEqual(row);
+  await store.close();
+  await remove();
+});
+
 describe("a server of one's own", () => {
   let server: PostgresService;
   beforeAll(async () => {
@@ -413,6 +429,9 @@ describe("a server of one's own", () => {
     for (const one of all) process.kill(one, "SIGSTOP");
     try {
       await expect(store.artifacts.due(0, 1)).rejects.toMatchObject({ code: "upstream_failed" });
+      await expect(store.dump()[Symbol.asyncIterator]().next()).rejects.toMatchObject({
+        code: "upstream_failed",
+      });
       await store.close();
     } finally {
       for (const one of all) process.kill(one, "SIGCONT");

@@ -56,13 +56,23 @@ const RETRY_DELAY_MS = 10;
 /** The server undid the transaction so that another could go on: the same again may succeed. */
 const TRANSIENT = new Set(["40001", "40P01"]);
 /**
- * The server is gone, going, or not there yet; whatever was not committed never happened. Beside these, all of class 08
- * and the client library's own errors, which have no code.
+ * A server that takes no writes, as one that has become a standby: the whole transaction is refused. The session may
+ * stay like that for good, while a new one reaches the server that has taken over.
+ */
+const READ_ONLY = "25006";
+/**
+ * The server is gone, going, or not there yet, or has ended the session; whatever was not committed never happened.
+ * Beside these, all of class 08 and the client library's own errors, which have no code.
  */
 const OUT_OF_REACH = new Set([
   "57P01",
   "57P02",
   "57P03",
+  // Ended by limits of time: of a session between two transactions, of one between two statements, of a transaction.
+  "57P05",
+  "25P03",
+  "25P04",
+  READ_ONLY,
   "53300",
   "ECONNREFUSED",
   "ECONNRESET",
@@ -187,7 +197,8 @@ export async function transaction<T>(
       if (isOutOfReach(error)) {
         // Thrown away: the server undoes what was begun when the connection ends.
         broken = error as Error;
-        if (isCommitting) throw new CommitUnknown("no answer to a commit", { cause: error });
+        if (isCommitting && codeOf(error) !== READ_ONLY)
+          throw new CommitUnknown("no answer to a commit", { cause: error });
         throw error;
       }
       await client.query("rollback").catch((failure: Error) => {
@@ -230,7 +241,7 @@ function isOutOfReach(error: unknown): boolean {
 
 /** The client library's errors about connections have no code. */
 const CONNECTION_MESSAGE =
-  /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Query read timeout)/;
+  /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Query read timeout|timeout expired$)/;
 
 /**
  * Runs an operation.
