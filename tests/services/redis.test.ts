@@ -2,6 +2,7 @@
 
 import { fork, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { redisLimit } from "@docyard/adapters/limit/redis";
 import { redisQueue } from "@docyard/adapters/queue/redis";
@@ -102,6 +103,14 @@ async function eventually(isTrue: () => boolean | Promise<boolean>): Promise<voi
 /** Whether it settles before a limit far above what the driver allows itself, on the busiest machine. */
 async function settles(promise: Promise<unknown>, limitMs = 10_000): Promise<boolean> {
   return Promise.race([promise.then(() => true), sleep(limitMs, false, { ref: false })]);
+}
+
+/** Whether both count in Redis by now: before they are connected, each counts by itself. */
+async function shared(replicas: RateLimit[]): Promise<boolean> {
+  const key = freshName();
+  const wide = { max: 1_000, windowMs: 60_000 };
+  await replicas[0]!.take(key, wide);
+  return (await replicas[1]!.take(key, wide)).remaining === 998;
 }
 
 describe("the queue", () => {
@@ -335,6 +344,59 @@ describe("the queue, when Redis", () => {
   });
 });
 
+describe("a failover", () => {
+  /** One address for two servers: connections stay with the one that they were opened to. */
+  async function address(): Promise<{ url: string; failOver(): Promise<void> }> {
+    const successor = await startRedis();
+    cleanups.push(() => successor.stop());
+    let target = new URL(redis.url);
+    const sockets = new Set<Socket>();
+    const server = createServer((client) => {
+      const upstream = connect(Number(target.port), target.hostname);
+      for (const [from, to] of [
+        [client, upstream],
+        [upstream, client],
+      ] as const) {
+        sockets.add(from);
+        from.on("error", () => {});
+        from.on("close", () => to.destroy());
+        from.pipe(to);
+      }
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const old = new Redis(redis.url);
+    cleanups.push(async () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await old.replicaof("NO", "ONE");
+      old.disconnect();
+    });
+    return {
+      url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      async failOver() {
+        target = new URL(successor.url);
+        await old.replicaof("127.0.0.1", await freePort());
+      },
+    };
+  }
+
+  test("leaves nobody with the old server: rings arrive, and limits are counted together", async () => {
+    const { url, failOver } = await address();
+    const queue = await openQueue(url, freshName());
+    const heard = listen(queue);
+    const prefix = freshName();
+    const limits = [await openLimit(url, prefix), await openLimit(url, prefix)];
+    await queue.push("a");
+    await heard.until(1);
+    await eventually(() => shared(limits));
+    await failOver();
+    await queue.push("b");
+    await heard.until(2);
+    expect(heard.ids).toEqual(["a", "b"]);
+    await eventually(() => shared(limits));
+  });
+});
+
 describe("the limit", () => {
   const rule = { max: 5, windowMs: 60_000 };
 
@@ -349,14 +411,6 @@ describe("the limit", () => {
     expect(refused.filter((take) => take.remaining !== 0)).toEqual([]);
     expect(refused.filter(({ retryAfterMs }) => retryAfterMs <= 0 || retryAfterMs > 60_000)).toEqual([]);
   });
-
-  /** Whether both count in Redis by now: before they are connected, each counts by itself. */
-  async function shared(replicas: RateLimit[]): Promise<boolean> {
-    const key = freshName();
-    const wide = { max: 1_000, windowMs: 60_000 };
-    await replicas[0]!.take(key, wide);
-    return (await replicas[1]!.take(key, wide)).remaining === 998;
-  }
 
   async function takeAll(replicas: RateLimit[], key: string, times: number): Promise<number> {
     let allowed = 0;

@@ -16,6 +16,11 @@ export interface RedisConnectOptions {
 const CONNECT_TIMEOUT_MS = 2_000;
 /** Longest pause between two tries to connect: it bounds how long a Redis that came back goes unused. */
 const RETRY_DELAY_MAX_MS = 1_000;
+/**
+ * Shortest time between two connections that are left because their server has become a replica, in milliseconds: it
+ * may be the only one there is.
+ */
+const LEAVE_EVERY_MS = 1_000;
 /** One line in so long: at every try there would be three a second. */
 const REPORT_EVERY_MS = 10_000;
 
@@ -38,11 +43,26 @@ export async function openRedis(
   const client = new Client(url, {
     ...options,
     connectTimeout: CONNECT_TIMEOUT_MS,
+    reconnectOnError: leavesReplicas(),
     retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 10), RETRY_DELAY_MAX_MS),
   });
   // Without a listener, a server that goes away would end the process or fill the log.
   client.on("error", report);
   return { client, report };
+}
+
+/**
+ * After a failover the old server keeps its connections and refuses every write: the address has to be asked anew who
+ * is there now.
+ */
+function leavesReplicas(): (error: Error) => boolean {
+  let quietUntil = 0;
+  return ({ message }) => {
+    // Older servers say it inside of what they say of a script.
+    if (!message.includes("READONLY") || Date.now() < quietUntil) return false;
+    quietUntil = Date.now() + LEAVE_EVERY_MS;
+    return true;
+  };
 }
 
 /** Passes on the first of what comes within `REPORT_EVERY_MS`. */
