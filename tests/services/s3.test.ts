@@ -289,6 +289,28 @@ describe("reading", () => {
   });
 });
 
+test("a page without a key is not the end of a list, and one that leads nowhere is no list", async () => {
+  const page = (rest: string): string => `<ListBucketResult>${rest}</ListBucketResult>`;
+  const object =
+    "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>";
+  const pages = new Map([
+    [null, page("<IsTruncated>true</IsTruncated><NextContinuationToken>2</NextContinuationToken>")],
+    ["2", page(`<IsTruncated>true</IsTruncated><NextContinuationToken>3</NextContinuationToken>${object}`)],
+    ["3", page("<IsTruncated>false</IsTruncated>")],
+  ]);
+  const server = createServer(({ url }, target) => {
+    const token = new URL(url ?? "", "http://s3").searchParams.get("continuation-token");
+    target.writeHead(200, { "content-type": "application/xml" }).end(pages.get(token));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  const store = await open({ endpoint: `http://127.0.0.1:${port}`, prefix: "" });
+  expect((await store.list("", { limit: 10 })).map(({ key }) => key)).toEqual(["a"]);
+  pages.set("3", page("<IsTruncated>true</IsTruncated>"));
+  await expect(store.list("", { limit: 10 })).rejects.toThrow("not where the rest begins");
+  await shut(server);
+});
+
 describe("copy", () => {
   const staged = async (store: S3Blobs, bytes: Uint8Array) => {
     await put(store, "incoming/u1", bytes);

@@ -148,15 +148,17 @@ async function listObjects(
 ): Promise<{ key: string; size: number; modifiedAt: number }[]> {
   const found: { key: string; size: number; modifiedAt: number }[] = [];
   let last = after;
+  let token: string | undefined;
   while (found.length < limit) {
+    // S3 sorts by UTF-8 bytes, which for keys of ASCII is code unit order.
+    const start = last === "" ? {} : { StartAfter: bucket.prefix + last };
     const page = await bucket.call(undefined, (s3, options) =>
       s3.listObjectsV2(
         {
           Bucket: bucket.name,
           Prefix: bucket.prefix + prefix,
           MaxKeys: Math.min(LIST_PAGE_MAX, limit - found.length),
-          // S3 sorts by UTF-8 bytes, which for keys of ASCII is code unit order.
-          ...(last === "" ? {} : { StartAfter: bucket.prefix + last }),
+          ...(token === undefined ? start : { ContinuationToken: token }),
         },
         options,
       ),
@@ -171,7 +173,10 @@ async function listObjects(
         throw new Error("S3 listed a key without its facts");
       found.push({ key, size: Size, modifiedAt: LastModified.getTime() });
     }
-    if (page.IsTruncated !== true || page.Contents === undefined) break;
+    if (page.IsTruncated !== true) break;
+    // Not the last key: a page may have none, where the server passed over what is no object (any more).
+    token = page.NextContinuationToken;
+    if (token === undefined) throw new Error("S3 listed a part of the keys and not where the rest begins");
   }
   return found;
 }
