@@ -671,26 +671,53 @@ describe("connections that break", () => {
     await shut(server);
   });
 
-  test("a completed upload whose answer got lost is found to be complete (R-04)", async () => {
-    let lost = 0;
-    const { server, origin } = await proxy((answer, target, asked) => {
-      if (asked.method === "POST" && asked.url?.includes("uploadId=")) {
-        lost++;
-        answer.resume();
-        // The first time the deed is done and nobody hears of it; from then on the upload is unknown.
-        answer.on("end", () => {
-          if (lost === 1) return void target.destroy();
-          const unknown = "<Error><Code>NoSuchUpload</Code></Error>";
-          target.writeHead(404, { "content-type": "application/xml" }).end(unknown);
-        });
-        return;
-      }
-      passOn(answer, target);
+  /** A server that completes uploads, and whose answers to that get lost: when it is asked again, they are unknown. */
+  async function forgetful(): Promise<{ server: Server; origin: string; lost: Set<string> }> {
+    const lost = new Set<string>();
+    const proxied = await proxy((answer, target, asked) => {
+      const url = asked.url ?? "";
+      if (asked.method !== "POST" || !url.includes("uploadId=")) return passOn(answer, target);
+      answer.resume();
+      answer.on("end", () => {
+        if (!lost.has(url)) {
+          lost.add(url);
+          target.destroy();
+          return;
+        }
+        const unknown = "<Error><Code>NoSuchUpload</Code></Error>";
+        target.writeHead(404, { "content-type": "application/xml" }).end(unknown);
+      });
     });
+    return { ...proxied, lost };
+  }
+
+  test("a completed upload whose answer got lost is found to be complete (R-04)", async () => {
+    const { server, origin, lost } = await forgetful();
     const store = await open({ endpoint: origin, partSize: 5 * MIB });
     const bytes = randomBytes(6 * MIB);
     expect(await put(store, "key", bytes)).toEqual({ size: bytes.length, digest: sha256(bytes) });
-    expect(lost).toBeGreaterThan(1);
+    expect(lost.size).toBe(1);
+    await shut(server);
+  });
+
+  test("so is a copy in parts (R-04)", async () => {
+    const { server, origin, lost } = await forgetful();
+    const prefix = `${bucket.prefix}forgotten`;
+    const store = await open({ prefix });
+    const bytes = randomBytes(6 * MIB);
+    const expected = await put(store, "incoming/u1", bytes);
+    const { region, bucket: name } = bucket;
+    const opened = await openBucket(
+      { bucket: name, endpoint: origin, region, credentials: bucket },
+      new AbortController().signal,
+    );
+    const copy = { from: `${prefix}/incoming/u1`, to: `${prefix}/final`, expected };
+    const limits = { inlineMax: 0, singleMax: 5 * MIB, partBytes: 5 * MIB };
+    expect(await copyVerified(opened, copy, limits)).toBe(true);
+    expect(await store.digest("final")).toEqual(expected);
+    expect((await store.list("", { limit: 9 })).map(({ key }) => key)).toEqual(["final", "incoming/u1"]);
+    expect(lost.size).toBe(2);
+    opened.destroy();
     await shut(server);
   });
 

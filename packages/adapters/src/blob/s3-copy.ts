@@ -6,6 +6,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import type { Bucket, ObjectFacts } from "../s3-bucket.ts";
 import { attestedDigest, isMissing, statObject } from "../s3-bucket.ts";
+import { beginMultipart } from "./s3-multipart.ts";
 import { digestObject } from "./s3-read.ts";
 
 export interface VerifiedCopy {
@@ -110,7 +111,7 @@ async function copyObject(
   const CopySource = `${bucket.name}/${from}`;
   try {
     if (size > limits.singleMax) {
-      return await copyInParts(bucket, CopySource, to, copyRanges(size, limits.partBytes));
+      return await copyInParts(bucket, CopySource, to, { size, partBytes: limits.partBytes });
     }
     const { CopyObjectResult } = await bucket.callSlow(undefined, (s3, options) =>
       s3.copyObject({ Bucket: bucket.name, Key: to, CopySource }, options),
@@ -128,27 +129,23 @@ async function copyInParts(
   bucket: Bucket,
   CopySource: string,
   to: string,
-  ranges: readonly string[],
+  { size, partBytes }: { readonly size: number; readonly partBytes: number },
 ): Promise<{ digest: null }> {
   const at = { Bucket: bucket.name, Key: to };
-  const { UploadId } = await bucket.call(undefined, (s3, options) => s3.createMultipartUpload(at, options));
+  const upload = await beginMultipart(bucket, at, undefined);
   try {
-    const Parts: { ETag: string | undefined; PartNumber: number }[] = [];
-    for (const [index, CopySourceRange] of ranges.entries()) {
-      const part = { ...at, UploadId, PartNumber: index + 1, CopySource, CopySourceRange };
+    const tags: (string | undefined)[] = [];
+    for (const CopySourceRange of copyRanges(size, partBytes)) {
+      const part = { UploadId: upload.UploadId, PartNumber: tags.length + 1, CopySource, CopySourceRange };
       const { CopyPartResult } = await bucket.callSlow(undefined, (s3, options) =>
-        s3.uploadPartCopy(part, options),
+        s3.uploadPartCopy({ ...at, ...part }, options),
       );
-      Parts.push({ ETag: CopyPartResult?.ETag, PartNumber: index + 1 });
+      tags.push(CopyPartResult?.ETag);
     }
-    await bucket.callSlow(undefined, (s3, options) =>
-      s3.completeMultipartUpload({ ...at, UploadId, MultipartUpload: { Parts } }, options),
-    );
+    await upload.complete(tags, size);
     return { digest: null };
   } catch (error) {
-    await bucket
-      .call(undefined, (s3, options) => s3.abortMultipartUpload({ ...at, UploadId }, options))
-      .catch(() => {});
+    await upload.abort();
     throw error;
   }
 }

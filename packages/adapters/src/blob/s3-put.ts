@@ -3,11 +3,11 @@
  * Either the whole object appears under its key or nothing has changed there.
  */
 
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { DocyardError } from "@docyard/core";
 import { eachChunk } from "./body.ts";
 import type { Bucket } from "../s3-bucket.ts";
-import { statObject } from "../s3-bucket.ts";
+import { beginMultipart } from "./s3-multipart.ts";
 
 const MIB = 1024 ** 2;
 /** Most bytes of one object, by S3's rules. */
@@ -16,8 +16,6 @@ const OBJECT_BYTES_MAX = 5 * 1024 ** 4;
 const PARTS_IN_FLIGHT = 3;
 /** First size of the buffer, which doubles up to a part: most bodies are short. */
 const BUFFER_BYTES = 64 * 1024;
-/** Metadata by which an upload is recognised as this one, when the answer to completing it got lost (lesson R-04). */
-const UPLOAD_MARK = "docyard-upload";
 
 /**
  * One size for all parts but the last (lesson R-02), such that the longest body allowed fits (lesson R-03).
@@ -121,11 +119,8 @@ async function beginUpload(
   stop: AbortSignal,
   onFailure: (error: unknown) => void,
 ): Promise<Multipart> {
-  const mark = randomUUID();
-  const { UploadId } = await bucket.call(stop, (s3, options) =>
-    s3.createMultipartUpload({ ...at, Metadata: { [UPLOAD_MARK]: mark } }, options),
-  );
-  if (UploadId === undefined) throw new Error("S3 began an upload without an id");
+  const multipart = await beginMultipart(bucket, at, stop);
+  const { UploadId } = multipart;
   const tags: string[] = [];
   const inFlight = new Set<Promise<void>>();
 
@@ -150,23 +145,11 @@ async function beginUpload(
     async complete(size) {
       await Promise.all(inFlight);
       stop.throwIfAborted();
-      const Parts = tags.map((ETag, index) => ({ ETag, PartNumber: index + 1 }));
-      try {
-        await bucket.callSlow(stop, (s3, options) =>
-          s3.completeMultipartUpload({ ...at, UploadId, MultipartUpload: { Parts } }, options),
-        );
-      } catch (error) {
-        stop.throwIfAborted();
-        // The answer may have got lost after the deed: look before saying it failed.
-        const found = await statObject(bucket, at.Key).catch(() => null);
-        if (found === null || found.size !== size || found.metadata[UPLOAD_MARK] !== mark) throw error;
-      }
+      await multipart.complete(tags, size);
     },
     async abort() {
       await Promise.all(inFlight);
-      await bucket
-        .call(undefined, (s3, options) => s3.abortMultipartUpload({ ...at, UploadId }, options))
-        .catch(() => {});
+      await multipart.abort();
     },
   };
 }
