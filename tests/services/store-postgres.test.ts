@@ -55,6 +55,9 @@ async function ask<T>(url: string, text: string): Promise<T[]> {
   }
 }
 
+const EMPTY =
+  "truncate artifact, event, dock_count, listing_count, listing_stretch, term, posting, account restart identity";
+
 /** A store on an empty database; once closed, no connection may be left. */
 async function openEmpty(): Promise<OpenStore & { readonly url: string }> {
   const database = spare.pop() ?? (await freshDatabase());
@@ -77,10 +80,7 @@ async function openEmpty(): Promise<OpenStore & { readonly url: string }> {
     leftovers: () => sessions(database.url),
     async close() {
       await closeAll();
-      await ask(
-        database.url,
-        "truncate artifact, event, dock_count, listing_count, listing_stretch, term, posting, account restart identity",
-      );
+      await ask(database.url, EMPTY);
       spare.push(database);
     },
   };
@@ -308,6 +308,39 @@ test("where the server's disk is full, a write is refused in words for the clien
   await store.artifacts.insert(plainArtifact(2), created);
   await store.close();
   await remove();
+});
+
+test("after a failover that lost commits totals are those of the server that is there now", async () => {
+  const { url, store, close } = await openEmpty();
+  const other = await open({ url });
+  const filter = { kind: "x", ward: 1 };
+  const insert = async (to: Store, count: number, kind: string): Promise<void> => {
+    const at = kind.charCodeAt(0) * 1_000;
+    for (let i = at; i < at + count; i++) {
+      await to.artifacts.insert(
+        plainArtifact(i, { dockId: "dock_lost", metadata: { ...filter, kind } }),
+        created,
+      );
+    }
+  };
+  const total = async (of: Store): Promise<number> => {
+    const statuses = ["upload_completed"] as const;
+    const asked = { dockId: "dock_lost", face: "machine", statuses, filter, limit: 5 } as const;
+    return (await of.artifacts.find({ ...asked, start: { offset: 0 } })).total;
+  };
+  await insert(store, 20, "x");
+  expect(await total(store)).toBe(20);
+  // Other commits take the numbers of those that the successor has not got.
+  await ask(
+    url,
+    `${EMPTY}; select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'docyard'`,
+  );
+  await insert(other, 10, "x");
+  await insert(other, 10, "y");
+  expect(await total(other)).toBe(10);
+  expect(await total(store)).toBe(10);
+  await close();
 });
 
 test("a connection to a server that takes no writes is left for another, as after a failover", async () => {

@@ -4,6 +4,7 @@
  */
 
 import { createHash } from "node:crypto";
+import type { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DocyardError } from "@docyard/core";
 import { Pool as PgPool, types } from "pg";
@@ -116,9 +117,12 @@ export function createPool(options: PostgresStoreOptions): Pool {
   // Without a listener a server that goes away would end this process. The pool listens to idle connections only; one
   // that breaks while a transaction has it tells the transaction as well.
   pool.on("error", (error) => onConnectionError?.(error));
-  pool.on("connect", (client) => client.on("error", () => {}));
+  pool.on("connect", (client) => client.on("error", () => (pool as EventEmitter).emit(LOST)));
   return Object.assign(pool, { execute: executor(prepare) });
 }
+
+/** What a pool emits for each connection that broke, whoever had it. */
+export const LOST = "lost";
 
 export type Execute = (client: ClientBase | PgPool, query: Query) => Promise<readonly unknown[]>;
 export type Pool = PgPool & { readonly execute: Execute };

@@ -3,6 +3,7 @@
  * What the operations are is in the `sql-*.ts` files; any number of processes may share the database.
  */
 
+import type { EventEmitter } from "node:events";
 import type { Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import { codeOf } from "../error-code.ts";
@@ -10,7 +11,7 @@ import type { Migrated } from "./migrations.ts";
 import { migrate as migrateSql, NewerSchemaError, SCHEMA_VERSION, schemaVersion } from "./migrations.ts";
 import { postgresDialect } from "./postgres-dialect.ts";
 import type { Pool, PostgresStoreOptions } from "./postgres-connection.ts";
-import { createPool, drive, end, PATIENCE_MS, patiently, transaction } from "./postgres-connection.ts";
+import { createPool, drive, end, LOST, PATIENCE_MS, patiently, transaction } from "./postgres-connection.ts";
 import { postgresSnapshots } from "./postgres-snapshot.ts";
 import { noSpace, sqlStore } from "./sql-store.ts";
 import type { Sql } from "./sql.ts";
@@ -67,6 +68,8 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
         throw code === DISK_FULL ? noSpace(error) : error;
       }
     },
+    // Whoever answers next may be a standby that has taken over.
+    onLost: (listener) => void (pool as EventEmitter).on(LOST, listener),
     async snapshot() {
       requireOpen();
       return tracked(snapshots.open());

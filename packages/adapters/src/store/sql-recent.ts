@@ -1,7 +1,7 @@
 /**
  * The rows that joined and left listings lately, as this process has committed them: with them, what was counted before
  * is counted on instead of anew. Sound across processes: a change that another one made is missing here, and nothing is
- * counted on across a gap.
+ * counted on across a gap. A database that has lost commits is `sql-store.ts`'s to notice.
  */
 
 import { setBounded } from "../bounded-map.ts";

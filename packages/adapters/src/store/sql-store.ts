@@ -30,6 +30,11 @@ export interface Runner {
    * where it fails. Absent where nobody would wait for what it reads.
    */
   readonly aside?: (operation: () => Sql<void>) => void;
+  /**
+   * Has itself told when the database that comes next may know less than the one so far: after a failover commits may be
+   * missing, and others have their numbers. Absent where that cannot be.
+   */
+  readonly onLost?: (listener: () => void) => void;
   /** One moment of the database, for as long as it takes to read it; what is open when the store closes is closed. */
   readonly snapshot: () => Promise<Snapshot>;
   readonly ready: () => Promise<void>;
@@ -37,8 +42,10 @@ export interface Runner {
 }
 
 export function sqlStore(dialect: Dialect, runner: Runner): Store {
-  const { read, write, aside, snapshot, ready, close } = runner;
-  const artifacts = artifactSql(dialect);
+  const { read, write, aside, onLost, snapshot, ready, close } = runner;
+  let artifacts = artifactSql(dialect);
+  // With all that it remembers.
+  onLost?.(() => (artifacts = artifactSql(dialect)));
   const accounts = accountSql(dialect);
   const turn = createTurnMemo();
   const load = loadSql(dialect);
