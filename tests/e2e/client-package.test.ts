@@ -92,6 +92,10 @@ const client: Client = createClient(options);
 export const inProcess: Client = createClient({ ...options, fetch: (request: Request) => new Response(request.url) });
 const dock: DockClient = client.dock("dock_a");
 const maybe: AbortSignal | undefined = new AbortController().signal;
+declare const number: number | undefined;
+declare const answering: ClientOptions["fetch"];
+const retry = { attempts: number, baseMs: number, maxMs: number, retryAfterMaxMs: number, random: undefined, sleep: undefined };
+export const asIfLeftOut: Client = createClient({ ...options, scopes: undefined, fetch: answering, now: undefined, timeoutMs: number, retry });
 
 export async function machine(file: Blob, stream: ReadableStream<Uint8Array>): Promise<string> {
   const sources: readonly Source[] = [file, stream, () => stream, async () => stream, "text", new Uint8Array(1), new ArrayBuffer(1)];

@@ -275,6 +275,14 @@ describe("list", () => {
     expect(failed).toMatchObject({ code: "invalid_argument", status: 400 });
   });
 
+  test("a walk asks for large pages, unless it is told how large", async () => {
+    const { dock, net } = await emptyDock();
+    for (const limit of [undefined, 7]) for await (const _ of dock.artifacts({ limit })) continue;
+    expect(
+      net.seen.filter(({ method }) => method === "GET").map(({ target }) => target.split("?")[1]),
+    ).toEqual(["limit=100", "limit=7"]);
+  });
+
   test("a list that does not advance is no endless walk", async () => {
     const page = JSON.stringify({ data: [], meta: { total: 1, nextCursor: "again" } });
     const { dock } = await emptyDock(
@@ -545,6 +553,10 @@ describe("errors", () => {
     expect(() => createClient({ ...options, retry: { baseMs: -1 } })).toThrow(RangeError);
     expect(() => createClient({ ...options, timeoutMs: 0 })).toThrow(RangeError);
     expect(() => createClient(options).dock("a/b")).toThrow(TypeError);
+    // What is not known is what is left out.
+    const unknown = { attempts: undefined, baseMs: undefined, maxMs: undefined, retryAfterMaxMs: undefined };
+    const retry = { ...unknown, sleep: undefined, random: undefined };
+    createClient({ ...options, retry, fetch: undefined, now: undefined, timeoutMs: undefined });
     expect(() => createStudioClient({ baseUrl: PUBLIC_URL, apiKey: "dk_live_x\n" })).toThrow(
       /^(?!.*dk_live_x)/,
     );

@@ -46,17 +46,17 @@ interface Located {
   readonly size: number;
   /** Hex; null where the API shows none. */
   readonly digest: string | null;
-  readonly contentType?: string;
+  readonly contentType?: string | undefined;
 }
 
 /** As much of an artifact as `download` looks at. */
 export interface DownloadableArtifact {
   readonly id: string;
-  readonly size?: number | null;
-  readonly hash?: string | null;
-  readonly contentType?: string;
-  readonly downloadUrl?: string | null;
-  readonly expiresAt?: string | null;
+  readonly size?: number | null | undefined;
+  readonly hash?: string | null | undefined;
+  readonly contentType?: string | undefined;
+  readonly downloadUrl?: string | null | undefined;
+  readonly expiresAt?: string | null | undefined;
 }
 
 /** Default of `DownloadOptions.resumes`. */
@@ -116,12 +116,7 @@ function locatedUntil(artifact: DownloadableArtifact, now: number): Located | nu
   const { downloadUrl, expiresAt, size, hash, contentType } = artifact;
   const isLive = typeof expiresAt !== "string" || Date.parse(expiresAt) > now;
   if (typeof downloadUrl !== "string" || typeof size !== "number" || !isLive) return null;
-  return {
-    url: downloadUrl,
-    size,
-    digest: bareDigest(hash),
-    ...(contentType === undefined ? {} : { contentType }),
-  };
+  return { url: downloadUrl, size, digest: bareDigest(hash), contentType };
 }
 
 /** Whatever the clock here says of its end. @throws DocyardApiError `not_completed` */

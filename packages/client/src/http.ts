@@ -13,19 +13,18 @@ export interface ConnectionOptions {
    * Answers requests; the second argument repeats the signal. Default: the runtime's `fetch`. An app in the same
    * process does as well: `(request) => app.fetch(request)`.
    */
-  readonly fetch?: (
-    request: Request,
-    init?: { readonly signal?: AbortSignal },
-  ) => Promise<Response> | Response;
+  readonly fetch?:
+    | ((request: Request, init?: { readonly signal?: AbortSignal }) => Promise<Response> | Response)
+    | undefined;
   /** How failed calls are repeated. */
-  readonly retry?: RetryOptions;
+  readonly retry?: RetryOptions | undefined;
   /** Milliseconds since 1970 UTC. Default `Date.now`. */
-  readonly now?: () => number;
+  readonly now?: (() => number) | undefined;
   /**
    * Milliseconds for the answer to an API call, and without a byte during a download, after which a connection counts
    * as broken. Uploads have no limit of their own: give them a signal. Default 60,000.
    */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** For calls that send nothing of size. */

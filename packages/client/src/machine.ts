@@ -36,7 +36,7 @@ export interface ClientOptions extends ConnectionOptions {
   /** `dys_…`; sent to the token endpoint alone. It does not belong in a web page: see `sendBytes`. */
   readonly clientSecret: string;
   /** What tokens are asked for. Default: all that the client has. */
-  readonly scopes?: readonly Scope[];
+  readonly scopes?: readonly Scope[] | undefined;
 }
 
 export interface Client {
@@ -198,7 +198,7 @@ function dockClient(to: Connection, api: Api, id: string): DockClient {
     async *artifacts(query = {}, options = {}) {
       let cursor: string | undefined;
       for (;;) {
-        const page: Page = await list({ limit: WALK_LIMIT, ...query, cursor }, options);
+        const page: Page = await list({ ...query, limit: query.limit ?? WALK_LIMIT, cursor }, options);
         yield* page.data;
         const { nextCursor } = page.meta;
         if (nextCursor === null) return;

@@ -8,40 +8,32 @@ import { DocyardApiError } from "./errors.ts";
 /** How often and how patiently calls are repeated; every field has a default. */
 export interface RetryOptions {
   /** Tries of each request in all; 1 switches repeating off. Default 4. */
-  readonly attempts?: number;
+  readonly attempts?: number | undefined;
   /** Upper bound of the wait after the first failure, in milliseconds; doubles with each further one. Default 250. */
-  readonly baseMs?: number;
+  readonly baseMs?: number | undefined;
   /** Largest such bound, in milliseconds. Default 10,000. */
-  readonly maxMs?: number;
+  readonly maxMs?: number | undefined;
   /** Longest `Retry-After` that is waited for, in milliseconds; a longer one fails at once. Default 60,000. */
-  readonly retryAfterMaxMs?: number;
+  readonly retryAfterMaxMs?: number | undefined;
   /** At least 0, less than 1. Default `Math.random`. */
-  readonly random?: () => number;
+  readonly random?: (() => number) | undefined;
   /** Waits; rejects with the signal's reason once that aborts. Default: a timer. */
-  readonly sleep?: (ms: number, signal?: AbortSignal) => Promise<void>;
+  readonly sleep?: ((ms: number, signal?: AbortSignal) => Promise<void>) | undefined;
 }
 
-export type RetryPolicy = Required<RetryOptions>;
+export type RetryPolicy = { readonly [Name in keyof RetryOptions]-?: NonNullable<RetryOptions[Name]> };
 
 /** @throws RangeError for numbers that bound nothing. */
 export function retryPolicy(options: RetryOptions = {}): RetryPolicy {
-  const policy = {
-    attempts: 4,
-    baseMs: 250,
-    maxMs: 10_000,
-    retryAfterMaxMs: 60_000,
-    random: Math.random,
-    sleep,
-    ...options,
-  };
-  const { attempts, baseMs, maxMs, retryAfterMaxMs } = policy;
+  const { attempts = 4, baseMs = 250, maxMs = 10_000, retryAfterMaxMs = 60_000 } = options;
+  const { random = Math.random, sleep = timer } = options;
   if (!(Number.isSafeInteger(attempts) && attempts >= 1)) {
     throw new RangeError("retry.attempts must be a whole number of at least 1");
   }
   if (![baseMs, maxMs, retryAfterMaxMs].every((ms) => ms >= 0)) {
     throw new RangeError("retry.baseMs, maxMs and retryAfterMaxMs must be milliseconds of at least 0");
   }
-  return policy;
+  return { attempts, baseMs, maxMs, retryAfterMaxMs, random, sleep };
 }
 
 /** Something between here and there, which passes: the call may not have been handled, or its answer was lost. */
@@ -93,12 +85,12 @@ export function backoff({ baseMs, maxMs, random }: RetryPolicy, failures: number
 /** The longest that timers count, in milliseconds: beyond it they fire at once. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
+function timer(ms: number, signal?: AbortSignal): Promise<void> {
+  let id: ReturnType<typeof setTimeout> | undefined;
   const passed = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, Math.min(ms, TIMER_MAX_MS));
+    id = setTimeout(resolve, Math.min(ms, TIMER_MAX_MS));
   });
-  return until(signal, passed).finally(() => clearTimeout(timer));
+  return until(signal, passed).finally(() => clearTimeout(id));
 }
 
 /** The promise's own end, or a rejection with the signal's reason if that aborts first. */

@@ -24,7 +24,7 @@ export interface UploadTarget {
   /** Signed, and as secret as what may be written there. */
   readonly uploadUrl: string;
   /** Must be sent along, where there are any. */
-  readonly uploadHeaders?: Readonly<Record<string, string>>;
+  readonly uploadHeaders?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface SendOptions {

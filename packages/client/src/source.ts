@@ -87,7 +87,7 @@ const WHOLE_BYTES_MAX = 64 * 1024 ** 2;
  */
 export async function sha256(
   source: Source,
-  options: { readonly signal?: AbortSignal } = {},
+  options: { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<string> {
   return digestOfBody(bodyOf(source), options.signal);
 }

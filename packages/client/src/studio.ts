@@ -142,7 +142,10 @@ export function createStudioClient(options: StudioClientOptions): StudioClient {
     async *artifacts(query = {}, options = {}) {
       let last: StudioArtifact | null = null;
       for (let page = 1; ; page++) {
-        const { data, meta }: StudioPage = await list({ limit: WALK_LIMIT, ...query, page }, options);
+        const { data, meta }: StudioPage = await list(
+          { ...query, limit: query.limit ?? WALK_LIMIT, page },
+          options,
+        );
         for (const artifact of data) {
           // New ones have pushed it down from the page before.
           if (last !== null && !isAfter(artifact, last)) continue;

@@ -11,7 +11,7 @@ export type Scope = "artifacts:read" | "artifacts:write" | (string & {});
 export interface TokenOptions {
   readonly clientId: string;
   readonly clientSecret: string;
-  readonly scopes?: readonly Scope[];
+  readonly scopes?: readonly Scope[] | undefined;
 }
 
 export interface Tokens {
