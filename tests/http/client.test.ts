@@ -635,6 +635,40 @@ describe("a signal", () => {
     expect(isCancelled).toBe(true);
   });
 
+  test("lets go of a download that is opened and never read, or not read on", async () => {
+    const { dock, dockId } = await emptyDock();
+    await dock.upload(someBytes(100), { filename: "a.bin" });
+    const row = (await dock.list()).data[0]!;
+    for (const isBegun of [false, true]) {
+      const controller = new AbortController();
+      let isLetGo = (): void => {};
+      const letGo = new Promise<void>((resolve) => (isLetGo = resolve));
+      const body = new ReadableStream<Uint8Array>({
+        pull: (stream) => stream.enqueue(new Uint8Array(1)),
+        cancel: () => isLetGo(),
+      });
+      const { client } = world.connect({ fetch: async () => new Response(body) });
+      const { stream } = await client.dock(dockId).download(row, { signal: controller.signal });
+      const reader = stream.getReader();
+      if (isBegun) await reader.read();
+      controller.abort(reason);
+      await letGo;
+      expect(await failure(reader.read())).toBe(reason);
+    }
+  });
+
+  test("ends a hash whose source gives nothing", async () => {
+    let isCancelled = false;
+    const silent = new ReadableStream<Uint8Array>({ cancel: () => void (isCancelled = true) });
+    const error = await aborted(async (signal, isBegun) => {
+      const digest = clientSha256(silent, { signal });
+      isBegun();
+      return digest;
+    });
+    expect(error).toBe(reason);
+    expect(isCancelled).toBe(true);
+  });
+
   test("that has aborted before lets nothing begin", async () => {
     const { dock, net } = await emptyDock();
     const signal = AbortSignal.abort(reason);
@@ -663,6 +697,27 @@ describe("a signal", () => {
     expect(await mine).toBe(reason);
     answer!();
     expect(await others).toMatchObject({ data: [] });
+  });
+
+  test("ends the request for a token when it was the last to wait for it, and the next asks anew", async () => {
+    const signals: AbortSignal[] = [];
+    const { client } = world.connect({
+      fetch: async (request, init) => {
+        if (!request.url.includes("oauth") || signals.length > 0) return world.harness.app.fetch(request);
+        signals.push(init!.signal!);
+        return hang();
+      },
+    });
+    const dock = client.dock(world.dockId);
+    const [first, second] = [new AbortController(), new AbortController()];
+    const calls = [first, second].map(async ({ signal }) => failure(dock.list({}, { signal })));
+    first.abort(reason);
+    expect(await calls[0]).toBe(reason);
+    expect(signals[0]!.aborted).toBe(false);
+    second.abort(reason);
+    expect(await calls[1]).toBe(reason);
+    expect(signals[0]!.aborted).toBe(true);
+    expect(await dock.list()).toMatchObject({ data: [] });
   });
 });
 

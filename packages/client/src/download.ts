@@ -165,6 +165,7 @@ function connector(
       inTime(to, WHAT, signal, (limited) => exchange(to, { what: WHAT, url, init, signal: limited })),
     );
     const reader: Reader = (response.body ?? new Blob([]).stream()).getReader();
+    letGoOnAbort(reader, signal);
     // A server that does not know ranges sends all: what is not wanted is read and dropped.
     const from = isWhole || response.status !== 206 ? 0 : firstByte(response, at);
     if (from !== at && response.status === 206) {
@@ -188,6 +189,13 @@ function connector(
       return get(start + done);
     }
   };
+}
+
+/** Also while nobody reads: a body that is never begun, or not gone on with, holds a connection. */
+function letGoOnAbort(reader: Reader, signal: AbortSignal | undefined): void {
+  const onAbort = (): void => void reader.cancel().catch(() => {});
+  signal?.addEventListener("abort", onAbort, { once: true });
+  void reader.closed.catch(() => {}).finally(() => signal?.removeEventListener("abort", onAbort));
 }
 
 /** By `Content-Range`; where a browser is not shown it, as asked. */

@@ -3,6 +3,7 @@
  * Sending is left to `send.ts`.
  */
 
+import { until } from "./retry.ts";
 import { createHasher, digestOf } from "./sha256.ts";
 
 /**
@@ -93,19 +94,19 @@ export async function sha256(
 }
 
 export async function digestOfBody(body: Body, signal?: AbortSignal): Promise<string> {
-  signal?.throwIfAborted();
   const { held } = body;
-  if (held !== null && "byteLength" in held) return digestOf(held);
+  if (held !== null && "byteLength" in held) {
+    signal?.throwIfAborted();
+    return digestOf(held);
+  }
   if (held !== null && held.size <= WHOLE_BYTES_MAX) {
-    return digestOf(new Uint8Array(await held.arrayBuffer()));
+    return digestOf(new Uint8Array(await until(signal, held.arrayBuffer())));
   }
   const hasher = createHasher();
   const reader = (await body.open()).getReader();
+  const read = (): Promise<ReadableStreamReadResult<Uint8Array>> => until(signal, reader.read());
   try {
-    for (let next = await reader.read(); !next.done; next = await reader.read()) {
-      signal?.throwIfAborted();
-      hasher.update(checkChunk(next.value));
-    }
+    for (let next = await read(); !next.done; next = await read()) hasher.update(checkChunk(next.value));
   } catch (error) {
     await reader.cancel(error).catch(() => {});
     throw error;

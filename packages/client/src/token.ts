@@ -15,7 +15,7 @@ export interface TokenOptions {
 }
 
 export interface Tokens {
-  /** One request serves all who wait for it; a caller's signal ends only that caller's wait. */
+  /** One request serves all who wait for it. A caller's signal ends that caller's wait; the last one's, the request. */
   get(signal?: AbortSignal): Promise<string>;
   /** This one was refused: the next `get` asks for another, unless one has come meanwhile. */
   drop(token: string): void;
@@ -33,9 +33,16 @@ interface TokenAnswer {
   readonly expires_in?: unknown;
 }
 
+/** A request for a token, and how many wait for it. It ends when nobody does any more. */
+interface Renewal {
+  readonly token: Promise<string>;
+  waiting: number;
+  abandon(): void;
+}
+
 export function createTokens(to: Connection, baseUrl: string, options: TokenOptions): Tokens {
   let current: { readonly token: string; readonly renewAt: number } | null = null;
-  let pending: Promise<string> | null = null;
+  let pending: Renewal | null = null;
   const request: Call = {
     method: "POST",
     path: "/v1/oauth/token",
@@ -48,9 +55,9 @@ export function createTokens(to: Connection, baseUrl: string, options: TokenOpti
   };
 
   /** An answer that is lost costs one token that nobody uses. */
-  const renew = async (): Promise<string> => {
+  const renew = async (signal: AbortSignal): Promise<string> => {
     const askedAt = to.now();
-    const { body, status } = await repeatedCall<TokenAnswer>(to, baseUrl, request);
+    const { body, status } = await repeatedCall<TokenAnswer>(to, baseUrl, { ...request, signal });
     const { access_token: token, expires_in: life = LIFE_DEFAULT_S } = body;
     if (!isToken(token) || typeof life !== "number") {
       throw new DocyardApiError("protocol", "The token endpoint answered without a token", { status });
@@ -60,13 +67,33 @@ export function createTokens(to: Connection, baseUrl: string, options: TokenOpti
     return token;
   };
 
+  const begin = (): Renewal => {
+    const controller = new AbortController();
+    const forget = (): void => {
+      if (pending === renewal) pending = null;
+    };
+    const renewal: Renewal = {
+      token: renew(controller.signal).finally(forget),
+      waiting: 0,
+      abandon() {
+        forget();
+        controller.abort();
+      },
+    };
+    return renewal;
+  };
+
   return {
     async get(signal) {
       if (current !== null && to.now() < current.renewAt) return current.token;
-      pending ??= renew().finally(() => {
-        pending = null;
-      });
-      return until(signal, pending);
+      const shared = (pending ??= begin());
+      shared.waiting += 1;
+      try {
+        return await until(signal, shared.token);
+      } finally {
+        shared.waiting -= 1;
+        if (shared.waiting === 0) shared.abandon();
+      }
     },
     drop(token) {
       if (current?.token === token) current = null;
