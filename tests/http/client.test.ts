@@ -4,7 +4,7 @@
  */
 
 import { inspect } from "node:util";
-import type { ClientOptions, Source, UploadOptions } from "@docyard/client";
+import type { ClientOptions, SendOptions, Source, UploadOptions, UploadTarget } from "@docyard/client";
 import {
   createClient,
   createStudioClient,
@@ -12,7 +12,7 @@ import {
   sendBytes,
   sha256 as clientSha256,
 } from "@docyard/client";
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { ClientWorld, Fate } from "./client-kit.ts";
 import { failure, fates, FREE, openClientWorld, streamOf } from "./client-kit.ts";
 import { PUBLIC_URL } from "./harness.ts";
@@ -135,19 +135,76 @@ describe("upload", () => {
     const strings = (): ReadableStream<Uint8Array> => texts as ReadableStream<Uint8Array>;
     expect(await failure(dock.upload(strings, { filename: "a.bin" }))).toBeInstanceOf(TypeError);
     expect(net.count("PUT")).toBe(2);
-    expect(await failure(dock.upload(7 as unknown as Source, { filename: "a.bin" }))).toBeInstanceOf(
-      TypeError,
-    );
+    for (const other of [7, null, new Response("text"), { arrayBuffer: async () => bytes.buffer }]) {
+      const error = await failure(dock.upload(other as unknown as Source, { filename: "a.bin" }));
+      expect(error).toBeInstanceOf(TypeError);
+      expect((error as Error).message).toMatch(/^source must be/);
+    }
+  });
+
+  test.each([7, 2_999, 3_001])("a stream of 3000 bytes is not sent as %s", async (size) => {
+    const { dock, net } = await emptyDock();
+    // Several tries would not make it longer.
+    const error = await failure(dock.upload(() => streamOf(bytes), { filename: "a.bin", size }));
+    expect(error).toBeInstanceOf(RangeError);
+    expect((error as Error).message).toContain(`size is ${size}`);
+    expect(net.count("PUT")).toBe(1);
+    expect((await dock.list()).data).toEqual([]);
+  });
+
+  test("a runtime that sends something else than the stream has not sent it", async () => {
+    const { dock } = await emptyDock();
+    class NoStreams extends Request {
+      constructor(url: string, init: RequestInit = {}) {
+        const { body, ...rest } = init;
+        // As browsers do that know no streams here: the standard's way with anything that they cannot send.
+        super(
+          url,
+          body == null
+            ? rest
+            : { ...rest, body: body instanceof ReadableStream ? "[object ReadableStream]" : body },
+        );
+      }
+    }
+    vi.stubGlobal("Request", NoStreams);
+    onTestFinished(() => void vi.unstubAllGlobals());
+    for (const hash of ["auto", false] as const) {
+      let isCancelled = false;
+      const stream = new ReadableStream<Uint8Array>({ cancel: () => void (isCancelled = true) });
+      const error = await failure(dock.upload(stream, { filename: "a.bin", hash }));
+      expect(error).toMatchObject({ name: "DocyardApiError", code: "protocol" });
+      expect((error as Error).message).toContain("Blob");
+      expect(isCancelled).toBe(true);
+    }
+    expect((await dock.list()).data).toEqual([]);
+  });
+
+  test("what cannot become a request is the caller's mistake, told at once and without the signature", async () => {
+    const { net } = await emptyDock();
+    const uploadUrl = "http://docyard.test/v1/blobs/a?signature=1";
+    const duplicate = { id: "art_a", isDuplicate: true } as unknown as UploadTarget;
+    const wrong: readonly (readonly [UploadTarget, SendOptions, string])[] = [
+      [duplicate, {}, "duplicate"],
+      [{ uploadUrl: "/v1/blobs/a?signature=1" }, {}, "uploadUrl"],
+      [{ uploadUrl, uploadHeaders: { "a b": "c" } }, {}, "uploadHeaders"],
+      [{ uploadUrl }, { contentType: "☕" }, "contentType"],
+    ];
+    for (const [target, options, word] of wrong) {
+      let isCancelled = false;
+      const stream = new ReadableStream<Uint8Array>({ cancel: () => void (isCancelled = true) });
+      const error = await failure(sendBytes(target, stream, { ...options, fetch: net.fetch }));
+      expect(error).toBeInstanceOf(TypeError);
+      expect((error as Error).message).toContain(word);
+      expect(inspect(error, { showHidden: true })).not.toContain("signature=");
+      expect(isCancelled).toBe(true);
+    }
+    expect(net.seen).toEqual([]);
   });
 
   test("bytes that were changed on their way are found out", async () => {
     const { dock } = await emptyDock();
     const wrong = { filename: "a.bin", hash: sha256(someBytes()) };
     expect(await failure(dock.upload(bytes, wrong))).toMatchObject({ code: "unprocessable", status: 422 });
-    // Refused by the PUT already, since the declared size is its Content-Length.
-    expect(await failure(dock.upload(streamOf(bytes), { filename: "a.bin", size: 7 }))).toMatchObject({
-      status: 400,
-    });
     expect((await dock.list()).data).toEqual([]);
 
     // A proxy that turns a bit: the server has stored something else than the stream held.
@@ -155,10 +212,11 @@ describe("upload", () => {
     const bent = createClient({
       ...world.credentials,
       baseUrl: PUBLIC_URL,
-      fetch: async (request) =>
-        app.fetch(
-          request.method === "PUT" ? new Request(request.url, { method: "PUT", body: "bent" }) : request,
-        ),
+      async fetch(request) {
+        if (request.method !== "PUT") return app.fetch(request);
+        await request.arrayBuffer();
+        return app.fetch(new Request(request.url, { method: "PUT", body: "bent" }));
+      },
     });
     const sent = bent.dock(dock.id).upload(() => streamOf(bytes), { filename: "a.bin" });
     expect(await failure(sent)).toMatchObject({ name: "DocyardApiError", code: "integrity_mismatch" });

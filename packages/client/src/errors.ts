@@ -31,7 +31,10 @@ export type DocyardErrorCode =
   | "upload_failed"
   /** The artifact has no bytes to download yet. */
   | "not_completed"
-  /** An answer that no docyard gives: `baseUrl` leads elsewhere, or something in between rewrites. */
+  /**
+   * An answer that no docyard gives: `baseUrl` leads elsewhere, something in between rewrites, or the runtime cannot
+   * send streams and has sent something else.
+   */
   | "protocol";
 
 /** What a `DocyardApiError` is made of. */

@@ -9,7 +9,7 @@ import { connection, exchange } from "./http.ts";
 import { isTransient, retrying } from "./retry.ts";
 import { createHasher } from "./sha256.ts";
 import type { Body, Source, Tap } from "./source.ts";
-import { bodyOf, tap } from "./source.ts";
+import { bodyOf, orDiscard, tap } from "./source.ts";
 
 /** How far a transfer has come. */
 export interface Progress {
@@ -42,7 +42,7 @@ export interface SendOptions {
 
 /**
  * Sends bytes to a signed URL; they are an artifact only once `complete` has verified them.
- * @throws DocyardApiError; TypeError for what is no source.
+ * @throws DocyardApiError; TypeError for what is no source or target; RangeError for a stream of another `size`.
  */
 export async function sendBytes(
   target: UploadTarget,
@@ -52,6 +52,9 @@ export async function sendBytes(
   await send(connection(options), target, bodyOf(source), { ...options, isHashed: false });
 }
 
+const UNSENT =
+  "The PUT of the bytes was answered before all of them were sent: where streams cannot be sent, give it a Blob";
+
 /** @returns the SHA-256 of a stream that was to be hashed as it went, else null */
 export async function send(
   to: Connection,
@@ -59,8 +62,8 @@ export async function send(
   body: Body,
   options: SendOptions & { readonly isHashed: boolean },
 ): Promise<string | null> {
-  const { signal, onProgress, isHashed } = options;
-  const total = body.size ?? options.size ?? null;
+  const { signal, onProgress, isHashed, size } = options;
+  const total = body.size ?? size ?? null;
   const type = options.contentType ?? (typeOf(body) || "application/octet-stream");
   const headers: Record<string, string> = { "Content-Type": type, ...uploadHeaders };
 
@@ -87,27 +90,59 @@ export async function send(
     const hasher = isHashed ? createHasher() : null;
     let loaded = 0;
     onProgress?.({ loaded, total });
+    let isWhole = false;
     const tapped: Tap = tap(await body.open(), (chunk) => {
+      loaded += chunk?.length ?? 0;
+      checkSize(size, loaded, chunk === null);
+      isWhole = chunk === null || loaded === size;
+      if (chunk === null) return;
       hasher?.update(chunk);
-      loaded += chunk.length;
       onProgress?.({ loaded, total });
     });
     // Browsers ignore it; where it is heeded, the body need not be sent in chunks.
-    if (options.size !== undefined) headers["Content-Length"] = `${options.size}`;
+    if (size !== undefined) headers["Content-Length"] = `${size}`;
     try {
       await put({ body: tapped.stream as ReadableStream<Uint8Array<ArrayBuffer>>, duplex: "half" });
     } catch (error) {
       await tapped.end();
       throw tapped.fault === null ? error : tapped.fault.error;
     }
+    if (tapped.fault !== null) throw tapped.fault.error;
+    // Browsers that cannot stream send the text "[object ReadableStream]" in its place, and call that a success.
+    if (!isWhole) {
+      await tapped.end();
+      throw new DocyardApiError("protocol", UNSENT);
+    }
     return hasher?.hex() ?? null;
   };
 
-  return retrying(
-    to.policy,
-    { signal, isRetryable: (error) => body.isReplayable && isTransient(error) },
-    () => (body.held === null ? sendStream() : sendHeld(body.held)),
-  );
+  const sending = async (): Promise<string | null> => {
+    checkTarget(uploadUrl, headers);
+    return retrying(
+      to.policy,
+      { signal, isRetryable: (error) => body.isReplayable && isTransient(error) },
+      () => (body.held === null ? sendStream() : sendHeld(body.held)),
+    );
+  };
+  return orDiscard(body, sending());
+}
+
+/** @throws TypeError, before anything is opened, for what makes no request; it repeats nothing that is signed. */
+function checkTarget(uploadUrl: unknown, headers: Record<string, string>): void {
+  if (typeof uploadUrl !== "string") {
+    throw new TypeError("uploadUrl is missing: a duplicate has none, since its bytes are there already");
+  }
+  try {
+    void new Request(uploadUrl, { method: "PUT", headers });
+  } catch {
+    throw new TypeError("uploadUrl, uploadHeaders and contentType must be fit for a request");
+  }
+}
+
+/** @throws RangeError for a stream that is not as long as it was said to be. */
+function checkSize(size: number | undefined, loaded: number, isEnd: boolean): void {
+  if (size === undefined || loaded === size || (loaded < size && !isEnd)) return;
+  throw new RangeError(`size is ${size}, but the stream has ${isEnd ? loaded : "more"} bytes`);
 }
 
 /** A blob's own type, or an empty text. */

@@ -47,7 +47,9 @@ export function bodyOf(source: Source): Body {
     const { buffer, byteOffset, byteLength } = source;
     return heldBody(new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength));
   }
-  if (typeof (source as Partial<Blob> | null)?.arrayBuffer === "function") return heldBody(source as Blob);
+  // A `Response` has the one and not the other.
+  const { arrayBuffer, stream: open } = (source ?? {}) as Partial<Blob>;
+  if (typeof arrayBuffer === "function" && typeof open === "function") return heldBody(source as Blob);
   if (typeof (source as Partial<ReadableStream> | null)?.getReader === "function") {
     const stream = source as ReadableStream<Uint8Array>;
     const discard = (): Promise<void> => stream.cancel().catch(() => {});
@@ -123,8 +125,11 @@ export interface Tap {
   end(): Promise<void>;
 }
 
-/** Reads ahead by nothing, so that what is counted has been asked for. */
-export function tap(source: ReadableStream<Uint8Array>, onChunk: (chunk: Uint8Array) => void): Tap {
+/**
+ * Reads ahead by nothing, so that what is counted has been asked for.
+ * @param onChunk what it throws breaks the stream; told null when the source has ended
+ */
+export function tap(source: ReadableStream<Uint8Array>, onChunk: (chunk: Uint8Array | null) => void): Tap {
   const reader = source.getReader();
   let fault: Tap["fault"] = null;
   const stream = new ReadableStream<Uint8Array>(
@@ -132,9 +137,9 @@ export function tap(source: ReadableStream<Uint8Array>, onChunk: (chunk: Uint8Ar
       async pull(controller) {
         try {
           const { done, value } = await reader.read();
-          if (done) return controller.close();
-          onChunk(checkChunk(value));
-          controller.enqueue(value);
+          onChunk(done ? null : checkChunk(value));
+          if (done) controller.close();
+          else controller.enqueue(value);
         } catch (error) {
           fault = { error };
           throw error;
