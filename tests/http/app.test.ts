@@ -91,6 +91,8 @@ describe("every answer", () => {
       expect(headers.get("content-security-policy")).toContain("default-src 'none'");
       expect(headers.get("referrer-policy")).toBe("no-referrer");
       expect(headers.get("access-control-allow-origin")).toBe("*");
+      if (status === 403)
+        expect(headers.get("access-control-expose-headers")).toBe("Retry-After, X-Request-Id");
     }
   });
 });

@@ -52,6 +52,17 @@ function blobLine(method: string): Promise<Readonly<Record<string, unknown>>> {
   });
 }
 
+test("a page may read why its URL is refused, when to come again, and what to tell the operator", async () => {
+  const url = await downloadUrl(someBytes());
+  for (const method of ["GET", "HEAD", "PUT"]) {
+    const { status, headers } = await fetch(`${url}x`, { method });
+    expect(status).toBe(403);
+    expect(headers.get("access-control-allow-origin")).toBe("*");
+    expect(headers.get("access-control-expose-headers")).toBe("Retry-After, X-Request-Id");
+    expect(headers.get("x-request-id")).toMatch(/^[\w-]{36}$/);
+  }
+});
+
 test("quotes and braces may stand raw in the request line", async () => {
   await world.w.upload(someBytes(), { filename: "a", metadata: { patientId: "12345" } });
   await world.w.upload(someBytes(), { filename: "b", metadata: { patientId: "67890" } });

@@ -13,8 +13,11 @@ import { describeFault } from "./log.ts";
 import { machineErrors } from "./machine.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** Any page may use a signed URL, so its script may read why one is refused, too. */
-const REFUSAL_HEADERS: Readonly<Record<string, string>> = { "Access-Control-Allow-Origin": "*" };
+/** Any page may use a signed URL, so its script may read why one is refused, too, and when to come again. */
+const REFUSAL_HEADERS: Readonly<Record<string, string>> = {
+  "Access-Control-Allow-Origin": "*",
+  "Access-Control-Expose-Headers": "Retry-After, X-Request-Id",
+};
 
 export interface BlobMountOptions {
   readonly serve: BlobService;
@@ -56,7 +59,10 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
       await serve.node(pair, noting(exchange));
     } catch (error) {
       // After the first byte there is nothing left to say to the client; the store has cut the connection.
-      if (!outgoing.headersSent) throw error;
+      if (!outgoing.headersSent) {
+        for (const [name, value] of Object.entries(REFUSAL_HEADERS)) outgoing.setHeader(name, value);
+        throw error;
+      }
       log.warn({ requestId: exchange.id, error: describeFault(error) }, "transfer cut");
     } finally {
       // The socket's own counts, where the body's are not known: they include the heads, and what the kernel still held
