@@ -23,7 +23,7 @@ export type {
 export type { RetryOptions, WaitOptions } from "./retry.ts";
 export type { Progress, SendOptions, UploadTarget } from "./send.ts";
 export { sendBytes } from "./send.ts";
-export type { Source } from "./source.ts";
+export type { ByteStream, Source } from "./source.ts";
 export { sha256 } from "./source.ts";
 export type { StudioClient, StudioClientOptions, StudioUploadOptions, StudioWaitOptions } from "./studio.ts";
 export { createStudioClient } from "./studio.ts";

@@ -16,8 +16,17 @@ export type Source =
   | Uint8Array
   | ArrayBuffer
   | string
-  | ReadableStream<Uint8Array>
-  | (() => ReadableStream<Uint8Array> | Promise<ReadableStream<Uint8Array>>);
+  | ByteStream
+  | (() => ByteStream | Promise<ByteStream>);
+
+/** As much of a `ReadableStream` as is used: the DOM's types and Node's own (`Readable.toWeb`) are not assignable. */
+export interface ByteStream {
+  getReader(): {
+    read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+    cancel(reason?: unknown): Promise<void>;
+  };
+  cancel(reason?: unknown): Promise<void>;
+}
 
 /** A source that is held. */
 export type Held = Blob | Uint8Array<ArrayBuffer>;
@@ -28,7 +37,7 @@ export interface Body {
   /** Bytes, where that is known before they are read. */
   readonly size: number | null;
   readonly isReplayable: boolean;
-  open(): Promise<ReadableStream<Uint8Array>>;
+  open(): Promise<ByteStream>;
   /** Lets go of a stream that will not be read; never rejects. */
   discard(): Promise<void>;
 }
@@ -50,8 +59,8 @@ export function bodyOf(source: Source): Body {
   // A `Response` has the one and not the other.
   const { arrayBuffer, stream: open } = (source ?? {}) as Partial<Blob>;
   if (typeof arrayBuffer === "function" && typeof open === "function") return heldBody(source as Blob);
-  if (typeof (source as Partial<ReadableStream> | null)?.getReader === "function") {
-    const stream = source as ReadableStream<Uint8Array>;
+  if (typeof (source as Partial<ByteStream> | null)?.getReader === "function") {
+    const stream = source as ByteStream;
     const discard = (): Promise<void> => stream.cancel().catch(() => {});
     return { ...STREAMED, isReplayable: false, open: async () => stream, discard };
   }
@@ -106,9 +115,12 @@ export async function digestOfBody(body: Body, signal?: AbortSignal): Promise<st
   }
   const hasher = createHasher();
   const reader = (await body.open()).getReader();
-  const read = (): Promise<ReadableStreamReadResult<Uint8Array>> => until(signal, reader.read());
   try {
-    for (let next = await read(); !next.done; next = await read()) hasher.update(checkChunk(next.value));
+    for (;;) {
+      const { done, value } = await until(signal, reader.read());
+      if (done) break;
+      hasher.update(checkChunk(value));
+    }
   } catch (error) {
     await reader.cancel(error).catch(() => {});
     throw error;
@@ -129,7 +141,7 @@ export interface Tap {
  * Reads ahead by nothing, so that what is counted has been asked for.
  * @param onChunk what it throws breaks the stream; told null when the source has ended
  */
-export function tap(source: ReadableStream<Uint8Array>, onChunk: (chunk: Uint8Array | null) => void): Tap {
+export function tap(source: ByteStream, onChunk: (chunk: Uint8Array | null) => void): Tap {
   const reader = source.getReader();
   let fault: Tap["fault"] = null;
   const stream = new ReadableStream<Uint8Array>(
@@ -137,9 +149,10 @@ export function tap(source: ReadableStream<Uint8Array>, onChunk: (chunk: Uint8Ar
       async pull(controller) {
         try {
           const { done, value } = await reader.read();
-          onChunk(done ? null : checkChunk(value));
-          if (done) controller.close();
-          else controller.enqueue(value);
+          const chunk = done ? null : checkChunk(value);
+          onChunk(chunk);
+          if (chunk === null) controller.close();
+          else controller.enqueue(chunk);
         } catch (error) {
           fault = { error };
           throw error;
