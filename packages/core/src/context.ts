@@ -94,15 +94,36 @@ export const DEFAULT_SETTINGS: Settings = {
   ingest: { attemptsMax: 5, leaseMs: MINUTE_MS, backoffMs: 2_000, backoffMaxMs: 10 * MINUTE_MS },
 };
 
+/** @throws RangeError or TypeError that names a setting which would bound nothing. */
 export function completeSettings({ limits, ingest, ...rest }: SettingsInput = {}): Settings {
-  const { graceMs, urlTtlMs } = { ...DEFAULT_SETTINGS, ...rest };
-  return {
-    ...DEFAULT_SETTINGS,
-    ...rest,
-    graceMs: Math.max(graceMs, urlTtlMs),
-    limits: { ...DEFAULT_SETTINGS.limits, ...limits },
-    ingest: { ...DEFAULT_SETTINGS.ingest, ...ingest },
+  const settings: Settings = {
+    ...over(DEFAULT_SETTINGS, rest),
+    limits: over(DEFAULT_SETTINGS.limits, limits),
+    ingest: over(DEFAULT_SETTINGS.ingest, ingest),
   };
+  checkSettings("settings", settings, DEFAULT_SETTINGS);
+  return { ...settings, graceMs: Math.max(settings.graceMs, settings.urlTtlMs) };
+}
+
+/** What is undefined is left out, too. */
+function over<T extends object>(defaults: T, given: Partial<T> = {}): T {
+  const known = Object.entries(given).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(known) };
+}
+
+/** NaN, as of an environment variable that is not there, is larger than nothing: a limit of it lets all through. */
+function checkSettings(path: string, given: object, model: object): void {
+  for (const [name, standard] of Object.entries(model) as [string, unknown][]) {
+    const value: unknown = (given as Readonly<Record<string, unknown>>)[name];
+    const at = `${path}.${name}`;
+    if (typeof value !== typeof standard || value === null) {
+      throw new TypeError(`${at} must be ${typeof standard === "object" ? "an" : "a"} ${typeof standard}`);
+    }
+    if (typeof standard === "object") checkSettings(at, value as object, standard as object);
+    if (typeof value === "number" && !(Number.isSafeInteger(value) && value >= 0)) {
+      throw new RangeError(`${at} must be a whole number of at least 0`);
+    }
+  }
 }
 
 export interface Context {
