@@ -105,3 +105,13 @@ test("ends by itself, once, and is closed then", async () => {
   await expect(kept.docyard.ready()).rejects.toThrow(/clos|not open/);
   await expect(kept.close()).resolves.toBeUndefined();
 });
+
+test.each([
+  ["no URL", { publicUrl: undefined as unknown as string }, "publicUrl must be"],
+  ["a URL without its scheme", { publicUrl: "files.example.com" }, "publicUrl must be"],
+  ["a host and a port", { publicUrl: "localhost:3000" }, "publicUrl must be"],
+  ["a size that is no number", { settings: { sizeMax: Number.NaN } }, "settings.sizeMax must be"],
+])("%s is refused at once, and the folder is free again", async (_name, wrong, message) => {
+  await expect(opened(wrong)).rejects.toThrow(message);
+  expect(await (await opened()).provisioning.firstRun()).not.toBeNull();
+});

@@ -42,14 +42,17 @@ export interface LocalDocyard extends AsyncDisposable {
 
 /**
  * Opens a folder. One process at a time may have it: its queue and its limits are its own.
- * @throws Error with one line that says what to do: folder not writable, database newer or another program's.
+ * @throws Error with one line that says what to do: folder not writable, database newer or another program's; TypeError
+ * or RangeError for options that cannot work.
  */
 export async function localDocyard(options: LocalDocyardOptions): Promise<LocalDocyard> {
   const { folder, settings, ingest, verifyReads = "full" } = options;
-  const publicUrl = (): string =>
-    typeof options.publicUrl === "function" ? options.publicUrl() : options.publicUrl;
+  const given = options.publicUrl;
+  if (typeof given !== "function") checkUrl(given);
+  const publicUrl = (): string => (typeof given === "function" ? given() : given);
   await mkdir(folder, { recursive: true });
   const store = await sqliteStore({ file: join(folder, "docyard.db") });
+  let opened: BlobStore | null = null;
   try {
     const provisioning = createProvisioning(store.accounts);
     const blobs = await diskBlobs({
@@ -58,6 +61,7 @@ export async function localDocyard(options: LocalDocyardOptions): Promise<LocalD
       secret: async () => (await provisioning.serverKeys("url")).map(urlSecretOf),
       verifyReads,
     });
+    opened = blobs;
     const queue = memoryQueue();
     const limit = memoryLimit();
     const docyard = createDocyard({
@@ -74,7 +78,14 @@ export async function localDocyard(options: LocalDocyardOptions): Promise<LocalD
     };
     return { docyard, provisioning, store, blobs, publicUrl, close, [Symbol.asyncDispose]: close };
   } catch (error) {
+    await opened?.close();
     await store.close();
     throw error;
   }
+}
+
+/** Every signed URL begins with it: one without a scheme is found out by the first client otherwise. */
+function checkUrl(url: string): void {
+  if (URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)) return;
+  throw new TypeError("publicUrl must be an http or https URL, such as https://example.com/files");
 }
