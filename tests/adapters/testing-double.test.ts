@@ -221,6 +221,22 @@ describe("fetch", () => {
   });
 });
 
+test("a double that is closed says so, whatever it is asked; closing it again is harmless", async () => {
+  const double = await testDouble(createApp);
+  await Promise.all([double.close(), double.close()]);
+  await double.close();
+  const deeds: readonly (() => Promise<unknown>)[] = [
+    () => double.fetch("/v1/healthz"),
+    () => double.handle(new Request(`${double.url}/v1/healthz`)),
+    () => double.issueToken(),
+    () => double.advance("1h"),
+    () => double.work(),
+    () => double.restart(),
+    () => double.seed({ artifacts: 1 }),
+  ];
+  for (const deed of deeds) await expect(deed()).rejects.toThrow("this test double has been closed");
+});
+
 describe("seed", () => {
   test("adds so many, or these, and they can be listed and downloaded", async () => {
     await using double = await testDouble(createApp);

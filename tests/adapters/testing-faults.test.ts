@@ -97,7 +97,7 @@ describe("a call that fails", () => {
     expect(fault.seen).toBe(seen);
   });
 
-  test("names of methods are checked by the compiler", () => {
+  test("names of methods and moments are checked by the compiler, and for those who have none", () => {
     // @ts-expect-error there is no such port
     expect(() => double.faults.fail("blob.copy")).toThrow(TypeError);
     // @ts-expect-error there is no such method
@@ -106,6 +106,9 @@ describe("a call that fails", () => {
     expect(() => double.faults.fail("queue.consume")).toThrow(TypeError);
     // @ts-expect-error only writes of bytes can be torn
     expect(() => double.faults.tear("artifacts.update", 1)).toThrow(TypeError);
+    for (const kind of ["fail", "crash"] as const)
+      // @ts-expect-error a call has no such moment
+      expect(() => double.faults[kind]("blobs.copy", { when: "later" })).toThrow(TypeError);
     double.faults.fail("blobs.copy", { only: (from, to, { size }) => from < to && size > 0 });
     // @ts-expect-error an id is text
     double.faults.fail("artifacts.update", { only: (id) => id === 7 });

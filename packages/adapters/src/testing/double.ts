@@ -81,7 +81,8 @@ export interface TestDouble<App extends FetchApp = FetchApp> extends DoubleAccou
   /**
    * Sends a request to the app, as the global `fetch` would: to a path, or to a URL that it handed out. May be handed
    * on without its object.
-   * @throws TypeError for a URL that is not the double's; `Crashed` when the server died of it, or is dead.
+   * @throws TypeError for a URL that is not the double's; `Crashed` when the server died of it, or is dead; Error once
+   * the double is closed, as do `advance` and all others that act.
    */
   readonly fetch: (to: string | URL | Request, init?: RequestInit) => Promise<Response>;
   /**
@@ -110,6 +111,7 @@ export interface TestDouble<App extends FetchApp = FetchApp> extends DoubleAccou
   events(dockId?: string): Promise<readonly ArtifactEvent[]>;
   /** All there is: equal for equal seeds and equal doings. */
   snapshot(): Promise<Snapshot>;
+  /** Ends it for good. Repeating it is harmless. */
   close(): Promise<void>;
 }
 
@@ -194,8 +196,13 @@ export async function testDouble<App extends FetchApp>(
     ids,
   });
   let seeded = 0;
+  let isClosed = false;
+  const checkOpen = (): void => {
+    if (isClosed) throw new Error("this test double has been closed: each test makes its own");
+  };
 
   const handle = async (request: Request, bindings?: HostBindings, isStream = false): Promise<Response> => {
+    checkOpen();
     const { app, life } = server;
     if (life.isOver) throw new Crashed("the server has crashed: call restart()");
     const response = await tasks.run(async () => app.fetch(request, bindings), !isStream);
@@ -221,7 +228,10 @@ export async function testDouble<App extends FetchApp>(
   /** One at a time: two hands on one clock would each see the other's time. */
   let turning: Promise<unknown> = Promise.resolve();
   const alone = <T>(work: () => Promise<T>): Promise<T> => {
-    const next = turning.then(work);
+    const next = turning.then(() => {
+      checkOpen();
+      return work();
+    });
     turning = next.catch(() => undefined);
     return next;
   };
@@ -280,16 +290,17 @@ export async function testDouble<App extends FetchApp>(
   // The one that every test finds ready is not to be missed from its limit.
   await server.forgetCounts();
 
-  const close = async (): Promise<void> => {
-    await alone(async () => {
+  let closing: Promise<void> | null = null;
+  const close = (): Promise<void> =>
+    (closing ??= alone(async () => {
+      isClosed = true;
       await server.end();
       await Promise.all([
         store.close(),
         blobs.close(),
         ...Object.values(ingest).map((port) => closePort(port)),
       ]);
-    });
-  };
+    }));
 
   return {
     ...accounts,
@@ -333,6 +344,7 @@ export async function testDouble<App extends FetchApp>(
         await server.doChores(true);
       }),
     async seed({ artifacts }) {
+      checkOpen();
       const wanted =
         typeof artifacts === "number" ? Array.from({ length: artifacts }, () => ({})) : artifacts;
       const { id, dockId, organizationId, scopes } = accounts.client;

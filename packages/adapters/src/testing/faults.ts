@@ -198,6 +198,10 @@ export function createFaults(options: {
   ): Fault => {
     if (!PORT_CALLS.includes(call)) throw new TypeError(`there is no ${JSON.stringify(call)} to fail`);
     const { nth = 1, times = 1 } = which;
+    const { when = "before", ...rest } = what;
+    if (when !== "before" && when !== "after") {
+      throw new TypeError(`when is before or after, not ${JSON.stringify(when)}`);
+    }
     for (const [name, count] of Object.entries({ nth, times })) {
       if (!(count >= 1 && (Number.isSafeInteger(count) || count === Number.POSITIVE_INFINITY))) {
         throw new TypeError(`${name} is a whole number from 1, not ${String(count)}`);
@@ -208,10 +212,10 @@ export function createFaults(options: {
       kind,
       seen: 0,
       fired: 0,
-      when: "before",
+      when,
       act: () => false,
       bytes: 0,
-      ...what,
+      ...rest,
       matches: (args) => which.only === undefined || Reflect.apply(which.only, null, args),
       first: nth,
       last: nth + times - 1,
