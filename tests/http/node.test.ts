@@ -1,8 +1,10 @@
 /** What only a real socket shows: raw request lines, HEAD, clients that go away, bodies that are not waited for. */
 
 import { once } from "node:events";
-import { request } from "node:http";
+import { createServer, request } from "node:http";
+import type { AddressInfo } from "node:net";
 import { connect } from "node:net";
+import { getRequestListener } from "@hono/node-server";
 import { beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import type { NodeHarness } from "./node-harness.ts";
 import { openNodeHarness } from "./node-harness.ts";
@@ -62,6 +64,26 @@ test("a page may read why its URL is refused, when to come again, and what to te
     expect(headers.get("x-request-id")).toMatch(/^[\w-]{36}$/);
   }
 });
+
+test.each(["with its length", "in chunks"])(
+  "a body %s that a parser has read before is no empty file",
+  async (how) => {
+    // As in an Express app whose `app.use(express.raw())` comes before docyard.
+    const listener = getRequestListener(harness.app.fetch);
+    const server = createServer((incoming, outgoing) => {
+      incoming.resume().once("end", () => void listener(incoming, outgoing));
+    }).listen(0, "127.0.0.1");
+    onTestFinished(() => void server.close());
+    await once(server, "listening");
+    const { uploadUrl, uploadId } = (await world.w.create({ filename: "a.txt" })).body;
+    const url = new URL(uploadUrl!);
+    url.port = `${(server.address() as AddressInfo).port}`;
+    const body = how === "in chunks" ? new Blob(["hello"]).stream() : "hello";
+    const put = await fetch(url, { method: "PUT", body, duplex: "half" });
+    expect([put.status, await put.text()]).toEqual([500, expect.stringContaining("before body parsers")]);
+    expect((await world.w.complete({ uploadId: uploadId! })).status).toBe(409);
+  },
+);
 
 test("quotes and braces may stand raw in the request line", async () => {
   await world.w.upload(someBytes(), { filename: "a", metadata: { patientId: "12345" } });

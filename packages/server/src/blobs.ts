@@ -4,6 +4,7 @@
  */
 
 import type { BlobHost, BlobService } from "@docyard/core";
+import { DocyardError } from "@docyard/core";
 import type { Hono } from "hono";
 import type { AppContext, AppEnv, Exchange } from "./exchange.ts";
 import { CLIENT_CLOSED, REQUEST_ID_HEADER, SECURITY_HEADERS } from "./exchange.ts";
@@ -46,6 +47,7 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
     const pair = serve.node === undefined ? null : nodePair(c);
     if (serve.node === undefined || pair === null) {
       try {
+        checkUnread(c);
         return await serveWeb(c, exchange, serve, noting(exchange));
       } catch (error) {
         return answerFault(c, machineErrors, error, log, REFUSAL_HEADERS);
@@ -124,6 +126,16 @@ function headersFor(exchange: Exchange): Record<string, string> {
   return { ...SECURITY_HEADERS, [REQUEST_ID_HEADER]: exchange.id };
 }
 
+/**
+ * What is left of a body that a parser in front has read would be stored as an empty file.
+ * @throws DocyardError `internal`, in words for whoever has put docyard behind that parser
+ */
+function checkUnread(c: AppContext): void {
+  const incoming = c.env?.incoming as Partial<NodePair["incoming"]> | null | undefined;
+  if (incoming?.readableEnded !== true || !bodyFollows({ headers: incoming.headers ?? {} })) return;
+  throw new DocyardError("internal", "The upload was read before docyard: mount docyard before body parsers");
+}
+
 /** As much of `node:http` as is looked at here. */
 interface NodePair {
   readonly incoming: {
@@ -131,6 +143,8 @@ interface NodePair {
     readonly complete: boolean;
     /** Null as long as nobody has begun to read it. */
     readonly readableFlowing: boolean | null;
+    /** Whether somebody has read it to its end. */
+    readonly readableEnded: boolean;
     readonly socket: { readonly bytesRead: number; readonly bytesWritten: number };
   };
   readonly outgoing: {
@@ -171,6 +185,6 @@ function isCut({ headersSent, destroyed, writableFinished, socket }: NodePair["o
   return destroyed && !(headersSent && writableFinished);
 }
 
-function bodyFollows({ headers }: NodePair["incoming"]): boolean {
+function bodyFollows({ headers }: Pick<NodePair["incoming"], "headers">): boolean {
   return headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
 }
