@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { openAsBlob } from "node:fs";
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { createClient, createStudioClient } from "@docyard/client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -252,6 +253,23 @@ describe("against a real server", () => {
     const got = createHash("sha256");
     for await (const chunk of download.stream) got.update(chunk);
     expect(`sha256:${got.digest("hex")}`).toBe(hash);
+  });
+
+  test("a stream that goes on after its size, however late, is not cut there", async () => {
+    const dock = connect();
+    let left = 3;
+    const late = new ReadableStream<Uint8Array>(
+      {
+        async pull(controller) {
+          // Time for a server that has got all it was told of to say so.
+          await sleep(100);
+          if (left-- <= 0) return controller.close();
+          controller.enqueue(new Uint8Array(10).fill(left));
+        },
+      },
+      { highWaterMark: 0 },
+    );
+    await expect(dock.upload(late, { filename: "late.bin", size: 10 })).rejects.toThrow(RangeError);
   });
 
   test("a server that dies in the middle of a download, and is started again, costs a resumption", async () => {

@@ -142,7 +142,7 @@ describe("upload", () => {
     }
   });
 
-  test.each([7, 2_999, 3_001])("a stream of 3000 bytes is not sent as %s", async (size) => {
+  test.each([7, 1_000, 2_999, 3_001])("a stream of 3000 bytes is not sent as %s", async (size) => {
     const { dock, net } = await emptyDock();
     // Several tries would not make it longer.
     const error = await failure(dock.upload(() => streamOf(bytes), { filename: "a.bin", size }));
@@ -200,6 +200,44 @@ describe("upload", () => {
     }
     expect(net.seen).toEqual([]);
   });
+
+  test.each(["breaks", "is refused", "is given up"])(
+    "a stream of known size whose transfer %s is not called too short",
+    async (how) => {
+      const { dock } = await emptyDock();
+      const reason = new Error("enough");
+      const controller = new AbortController();
+      /** A first chunk, and then nothing for as long as one waits. */
+      let isBegun = false;
+      const slow = new ReadableStream<Uint8Array>({
+        async pull(stream) {
+          if (isBegun) await new Promise(() => {});
+          isBegun = true;
+          stream.enqueue(bytes);
+        },
+      });
+      const created = await dock.create({ filename: "a.bin" });
+      if (created.isDuplicate) throw new Error("there is nothing it could be equal to");
+      const sent = sendBytes(created, slow, {
+        size: 2 * bytes.length,
+        signal: controller.signal,
+        async fetch(request) {
+          const reader = request.body!.getReader();
+          await reader.read();
+          // Asks for more, as everything that sends does.
+          void reader.read().catch(() => {});
+          await Promise.resolve();
+          if (how === "breaks") throw new TypeError("fetch failed");
+          if (how === "is refused") return new Response("", { status: 413 });
+          controller.abort(reason);
+          return new Promise<Response>(() => {});
+        },
+      });
+      const error = await failure(sent);
+      if (how === "is given up") expect(error).toBe(reason);
+      else expect(error).toMatchObject({ code: how === "breaks" ? "network" : "unprocessable" });
+    },
+  );
 
   test("bytes that were changed on their way are found out", async () => {
     const { dock } = await emptyDock();

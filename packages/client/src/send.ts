@@ -90,14 +90,16 @@ export async function send(
     const hasher = isHashed ? createHasher() : null;
     let loaded = 0;
     onProgress?.({ loaded, total });
-    let isWhole = false;
+    let isEnded = false;
     const tapped: Tap = tap(await body.open(), (chunk) => {
       loaded += chunk?.length ?? 0;
-      checkSize(size, loaded, chunk === null);
-      isWhole = chunk === null || loaded === size;
-      if (chunk === null) return;
-      hasher?.update(chunk);
-      onProgress?.({ loaded, total });
+      isEnded = chunk === null;
+      checkSize(size, loaded, isEnded);
+      if (chunk !== null) {
+        hasher?.update(chunk);
+        onProgress?.({ loaded, total });
+      }
+      return loaded === size;
     });
     // Browsers ignore it; where it is heeded, the body need not be sent in chunks.
     if (size !== undefined) headers["Content-Length"] = `${size}`;
@@ -107,9 +109,8 @@ export async function send(
       await tapped.end();
       throw tapped.fault === null ? error : tapped.fault.error;
     }
-    if (tapped.fault !== null) throw tapped.fault.error;
     // Browsers that cannot stream send the text "[object ReadableStream]" in its place, and call that a success.
-    if (!isWhole) {
+    if (!isEnded) {
       await tapped.end();
       throw new DocyardApiError("protocol", UNSENT);
     }

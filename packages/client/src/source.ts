@@ -138,27 +138,45 @@ export interface Tap {
 }
 
 /**
- * Reads ahead by nothing, so that what is counted has been asked for.
- * @param onChunk what it throws breaks the stream; told null when the source has ended
+ * Reads ahead by nothing, so that what is counted has been asked for; but a chunk that should be the last is handed on
+ * only once the source has ended, so that no receiver takes a part for the whole.
+ * @param onChunk told null when the source has ended; what it throws breaks the stream
+ * @returns from `onChunk`: whether that should be all
  */
-export function tap(source: ByteStream, onChunk: (chunk: Uint8Array | null) => void): Tap {
+export function tap(source: ByteStream, onChunk: (chunk: Uint8Array | null) => boolean): Tap {
   const reader = source.getReader();
   let fault: Tap["fault"] = null;
+  let isAll = false;
+  let isLetGo = false;
+  const next = async (): Promise<Uint8Array | null> => {
+    const { done, value } = await reader.read();
+    // A cancelled source ends, too, and says nothing by it.
+    if (isLetGo) return null;
+    const chunk = done ? null : checkChunk(value);
+    isAll = onChunk(chunk);
+    return chunk;
+  };
+  const untilEnd = async (): Promise<void> => {
+    while ((await next()) !== null) continue;
+  };
+  const letGo = (reason?: unknown): Promise<void> => {
+    isLetGo = true;
+    return reader.cancel(reason);
+  };
   const stream = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         try {
-          const { done, value } = await reader.read();
-          const chunk = done ? null : checkChunk(value);
-          onChunk(chunk);
-          if (chunk === null) controller.close();
-          else controller.enqueue(chunk);
+          const chunk = await next();
+          if (isAll && chunk !== null) await untilEnd();
+          if (chunk !== null) controller.enqueue(chunk);
+          if (chunk === null || isAll) controller.close();
         } catch (error) {
-          fault = { error };
+          if (!isLetGo) fault = { error };
           throw error;
         }
       },
-      cancel: (reason) => reader.cancel(reason),
+      cancel: letGo,
     },
     { highWaterMark: 0 },
   );
@@ -167,7 +185,7 @@ export function tap(source: ByteStream, onChunk: (chunk: Uint8Array | null) => v
     get fault() {
       return fault;
     },
-    end: () => reader.cancel().catch(() => {}),
+    end: () => letGo().catch(() => {}),
   };
 }
 
