@@ -153,6 +153,50 @@ describe.each(["archive", "archive.tar"])("%s", (name) => {
     await requireSame(await restored(path), world);
   });
 
+  test("that two make at once is whole, or neither says that it is", async () => {
+    const world = await filled("a", "b", "c");
+    for (let n = 0; n < 10; n++) {
+      const path = join(folder, `${n}-${name}`);
+      const [one, other] = await Promise.allSettled([backUp(world, path), backUp(world, path)]);
+      if (one.status === "fulfilled" || other.status === "fulfilled") {
+        await requireSame(await restored(path), world);
+      }
+      for (const made of [one, other]) {
+        if (made.status === "rejected")
+          expect(String(made.reason)).toMatch(/another run|is there already|EEXIST/);
+      }
+      // Whatever is left of the two, the next one can do with.
+      if (!name.endsWith(".tar")) {
+        await backUp(world, path);
+        await requireSame(await restored(path), world);
+        expect((await readdir(path)).filter((one) => one.startsWith("records-"))).toHaveLength(1);
+      }
+    }
+  });
+
+  test("that another run began to make is that one's to finish", async () => {
+    const path = join(folder, name);
+    const world = await filled("a", "b");
+    const begin = Promise.withResolvers<void>();
+    const began = Promise.withResolvers<void>();
+    const slow = {
+      ...world.blobs,
+      get: async (...args: Parameters<typeof world.blobs.get>) => {
+        began.resolve();
+        await begin.promise;
+        return world.blobs.get(...args);
+      },
+    };
+    const late = writing(path, false, (archive) =>
+      backup({ store: world.store, blobs: slow }, archive, { version: "1" }),
+    );
+    await began.promise;
+    await backUp(world, path);
+    begin.resolve();
+    await expect(late).rejects.toThrow("another run has begun");
+    await requireSame(await restored(path), world);
+  });
+
   test("that is none says so", async () => {
     const path = join(folder, name);
     await expect(restored(path)).rejects.toThrow(`${path}: no such file or folder (ENOENT)`);

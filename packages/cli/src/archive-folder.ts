@@ -4,7 +4,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { ArchiveReader, ArchiveWriter } from "@docyard/core";
 import { MANIFEST_BYTES_MAX, readManifest, RECORDS_BYTES_MAX } from "@docyard/core";
@@ -19,13 +19,18 @@ import {
   writeBody,
 } from "./archive-io.ts";
 import { Failure } from "./failure.ts";
-import { isErrno, syncFolder } from "./files.ts";
+import { isErrno, isThere, syncFolder } from "./files.ts";
 
-/** What is being written. */
+/** What is being written, in a folder of each run's own. */
 const TEMP = ".tmp";
+/** Milliseconds of a few short waits: whoever still writes into a folder that goes stops at its next file. */
+const GIVING_WAY = { maxRetries: 5, retryDelay: 50 } as const;
 const RECORDS_FOLDER = /^records-\d+$/;
 
 /**
+ * Of several runs in one folder the one that began last goes on: its beginning takes away the folder without which the
+ * others can write nothing more, the manifest included. So the records that a run found when it began, and drops when it
+ * is done, are of nobody who could still name them.
  * @param isChecked whether blobs of an earlier run are read before they are believed
  * @throws Failure where the folder holds something else
  */
@@ -33,18 +38,32 @@ export async function folderWriter(path: string, isChecked: boolean): Promise<Ar
   // `./backup` and `backup/` too are what `dirname` of a file in it says.
   const root = resolve(path);
   await mkdir(root, { recursive: true, mode: FOLDER_MODE });
-  const strange = (await readdir(root)).find((name) => !isOurs(name));
+  const found = await readdir(root);
+  const strange = found.find((name) => !isOurs(name));
   if (strange !== undefined) {
     throw new Failure(`${root} holds ${strange}, which is no part of an archive: name an empty folder`);
   }
-  await rm(join(root, TEMP), { recursive: true, force: true });
+  await rm(join(root, TEMP), { recursive: true, force: true, ...GIVING_WAY });
+  const temp = join(root, TEMP, randomBytes(12).toString("hex"));
   const folders = new Set<string>([root]);
   const ensure = async (folder: string): Promise<void> => {
     if (folders.has(folder)) return;
     await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
     for (let at = folder; at !== root; at = dirname(at)) folders.add(at);
   };
-  await mkdir(join(root, TEMP), { mode: FOLDER_MODE });
+  await mkdir(temp, { recursive: true, mode: FOLDER_MODE });
+
+  /** Says why something is missing, if that is because another run began. */
+  const unlessOvertaken = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      if (!isErrno(error, "ENOENT") || (await isThere(temp))) throw error;
+      throw new Failure(`another run has begun in ${root}, and this one gave way: run one at a time`, {
+        cause: error,
+      });
+    }
+  };
 
   /** Under its name once it is whole, right and synced. */
   const write = async (
@@ -54,7 +73,7 @@ export async function folderWriter(path: string, isChecked: boolean): Promise<Ar
   ): Promise<{ readonly size: number; readonly digest: string }> => {
     const path = join(root, name);
     await ensure(dirname(path));
-    const temporary = join(root, TEMP, randomBytes(12).toString("hex"));
+    const temporary = join(temp, randomBytes(12).toString("hex"));
     const handle = await open(temporary, "wx", FILE_MODE);
     try {
       let written;
@@ -85,17 +104,25 @@ export async function folderWriter(path: string, isChecked: boolean): Promise<Ar
       return true;
     },
     writeBlob: ({ digest, size }, body) =>
-      write(blobName(digest), body, (written) => written.digest === digest && written.size === size),
+      unlessOvertaken(
+        write(blobName(digest), body, (written) => written.digest === digest && written.size === size),
+      ),
     async writeRecords(name, bytes) {
-      await write(name, once(bytes), () => true);
+      await unlessOvertaken(write(name, once(bytes), () => true));
     },
-    readRecords: (name) => readFile(join(root, name)),
+    readRecords: (name) => unlessOvertaken(readFile(join(root, name))),
     async finish(manifest) {
-      for (const folder of folders) await syncFolder(folder);
-      await write(MANIFEST_NAME, once(manifest), () => true);
+      await unlessOvertaken(
+        (async () => {
+          for (const folder of folders) await syncFolder(folder);
+          await write(MANIFEST_NAME, once(manifest), () => true);
+        })(),
+      );
       await syncFolder(root);
-      await dropOldRecords(root, manifest);
-      await rm(join(root, TEMP), { recursive: true, force: true });
+      await dropRecords(root, found, manifest);
+      await rm(temp, { recursive: true, force: true });
+      // Not empty while another run is under way.
+      await rmdir(join(root, TEMP)).catch(() => {});
     },
   };
 }
@@ -121,11 +148,13 @@ async function isWhole(path: string, size: number, digest: string): Promise<bool
   }
 }
 
-/** Records of earlier runs, complete or cut off: the manifest names them no more. */
-async function dropOldRecords(root: string, manifest: Uint8Array): Promise<void> {
+/** Those among the names whose records the manifest does not name: of earlier runs, complete or cut off. */
+async function dropRecords(root: string, names: readonly string[], manifest: Uint8Array): Promise<void> {
   const current = new Set(readManifest(manifest).files.map(({ name }) => dirname(name)));
-  for (const name of await readdir(root)) {
-    if (RECORDS_FOLDER.test(name) && !current.has(name)) await rm(join(root, name), { recursive: true });
+  for (const name of names) {
+    if (RECORDS_FOLDER.test(name) && !current.has(name)) {
+      await rm(join(root, name), { recursive: true, force: true });
+    }
   }
 }
 

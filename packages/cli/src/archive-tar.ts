@@ -11,7 +11,7 @@ import type { ArchiveReader, ArchiveWriter } from "@docyard/core";
 import { digestMap, MANIFEST_BYTES_MAX, RECORDS_BYTES_MAX } from "@docyard/core";
 import { blobName, damaged, FILE_MODE, MANIFEST_NAME, readPart, verified, writeBody } from "./archive-io.ts";
 import { Failure } from "./failure.ts";
-import { isErrno, syncFolder, writeFully } from "./files.ts";
+import { isThere, syncFolder, writeFully } from "./files.ts";
 
 /** Everything in a tar file begins at a multiple of it. */
 const BLOCK = 512;
@@ -22,7 +22,7 @@ const WINDOW_BYTES = 64 * 1024;
 /** A pax header with a path and a size is far below. */
 const PAX_BYTES_MAX = 1024 ** 2;
 
-/** What is not finished is called so, and starts anew. */
+/** What is not finished is called so, and starts anew; of several runs the one that began last keeps the name. */
 function partOf(path: string): string {
   return `${path}.part`;
 }
@@ -34,10 +34,10 @@ export interface TarWriter extends ArchiveWriter {
 
 /** @throws Failure where the file is there already */
 export async function tarWriter(path: string): Promise<TarWriter> {
-  if (await exists(path)) throw new Failure(`${path} is there already: name a new file`);
-  const handle = await open(partOf(path), "w+", FILE_MODE);
-  // One left by an earlier run may have been made by a program with other ideas.
-  await handle.chmod(FILE_MODE);
+  if (await isThere(path)) throw new Failure(`${path} is there already: name a new file`);
+  // Not written over: whoever is writing it still must not end up with our bytes among its own.
+  await rm(partOf(path), { force: true });
+  const handle = await open(partOf(path), "wx+", FILE_MODE);
   const records = new Map<string, { readonly start: number; readonly size: number }>();
   const mtime = Math.floor(Date.now() / 1_000);
   let end = 0;
@@ -81,14 +81,19 @@ export async function tarWriter(path: string): Promise<TarWriter> {
         await handle.truncate(end);
         await handle.truncate(end + 2 * BLOCK);
         await handle.sync();
-        await rename(partOf(path), path);
+        if (await isNameOf(partOf(path), handle)) await rename(partOf(path), path);
+        if (!(await isNameOf(path, handle))) {
+          throw new Failure(
+            `another run has begun to write ${path}, and this one gave way: run one at a time`,
+          );
+        }
         isFinished = true;
         await syncFolder(dirname(path));
       }),
     async close() {
       await turn;
+      if (!isFinished && (await isNameOf(partOf(path), handle))) await rm(partOf(path), { force: true });
       await handle.close();
-      if (!isFinished) await rm(partOf(path), { force: true });
     },
   };
 }
@@ -107,7 +112,7 @@ const BLOB_NAME = /^blobs\/[0-9a-f]{2}\/([0-9a-f]{64})$/;
 
 /** @throws Failure where there is no archive, or not a whole one */
 export async function tarReader(path: string): Promise<TarReader> {
-  if (!(await exists(path)) && (await exists(partOf(path)))) {
+  if (!(await isThere(path)) && (await isThere(partOf(path)))) {
     throw new Failure(`${path} is not complete: what made it was cut off, and can be run again`);
   }
   const handle = await open(path, "r");
@@ -266,12 +271,11 @@ async function readFully(handle: FileHandle, start: number, size: number): Promi
   return Buffer.concat(chunks);
 }
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (isErrno(error, "ENOENT")) return false;
-      throw error;
-    },
-  );
+/** Whether the path is this open file, and not another one that has come to be called so. */
+async function isNameOf(path: string, handle: FileHandle): Promise<boolean> {
+  const [there, own] = await Promise.all([
+    stat(path, { bigint: true }).catch(() => null),
+    handle.stat({ bigint: true }),
+  ]);
+  return there !== null && there.ino === own.ino && there.dev === own.dev;
 }

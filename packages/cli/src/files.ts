@@ -4,7 +4,7 @@
  */
 
 import type { FileHandle } from "node:fs/promises";
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 
 /** Bytes read at a time. */
 const CHUNK_BYTES = 1024 ** 2;
@@ -40,6 +40,17 @@ export async function syncFolder(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/** @throws what the system says, where it does not say that there is nothing */
+export async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (isErrno(error, "ENOENT")) return false;
+      throw error;
+    },
+  );
 }
 
 /** Whether the system gave this reason, such as `ENOENT`. */
