@@ -23,7 +23,7 @@ import { pipeline } from "node:stream/promises";
 import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import { memoryStore } from "@docyard/adapters/store/memory";
 import type { CopyPorts } from "@docyard/core";
-import { backup, restore, verify } from "@docyard/core";
+import { backup, exportDock, restore, verify } from "@docyard/core";
 import * as fc from "fast-check";
 import { extract, pack } from "tar-stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -48,8 +48,12 @@ function emptyPorts(): CopyPorts {
   return { store: memoryStore(), blobs: memoryBlobs({ baseUrl: "http://elsewhere.test", secret }) };
 }
 
+const PLAN = { kind: "backup", dock: null, isChecked: false } as const;
+
 const backUp = (world: World, path: string, isChecked = false) =>
-  writing(path, isChecked, (archive) => backup(world, archive, { version: "1.2.3", now: world.now }));
+  writing(path, { ...PLAN, isChecked }, (archive) =>
+    backup(world, archive, { version: "1.2.3", now: world.now }),
+  );
 
 async function restored(path: string): Promise<CopyPorts> {
   const there = emptyPorts();
@@ -142,7 +146,7 @@ describe.each(["archive", "archive.tar"])("%s", (name) => {
       get: () => Promise.reject(new Error("away")),
       ready: () => Promise.reject(new Error("away")),
     };
-    const cut = writing(path, false, (archive) =>
+    const cut = writing(path, PLAN, (archive) =>
       backup({ store: world.store, blobs }, archive, { version: "1" }),
     );
     await expect(cut).rejects.toThrow("away");
@@ -187,7 +191,7 @@ describe.each(["archive", "archive.tar"])("%s", (name) => {
         return world.blobs.get(...args);
       },
     };
-    const late = writing(path, false, (archive) =>
+    const late = writing(path, PLAN, (archive) =>
       backup({ store: world.store, blobs: slow }, archive, { version: "1" }),
     );
     await began.promise;
@@ -281,7 +285,7 @@ describe("a folder", () => {
       get: () => Promise.reject(new Error("away")),
       ready: () => Promise.reject(new Error("away")),
     };
-    const cut = writing(path, false, (archive) =>
+    const cut = writing(path, PLAN, (archive) =>
       backup({ store: world.store, blobs: failing }, archive, { version: "1" }),
     );
     await expect(cut).rejects.toThrow("away");
@@ -299,7 +303,7 @@ describe("a folder", () => {
     await backUp(await filled("one"), path);
     const [blob = ""] = (await filesIn(path)).filter((name) => name.startsWith("blobs/"));
     const { size } = await stat(join(path, blob));
-    const archive = await folderWriter(path, false);
+    const archive = await folderWriter(path, PLAN);
     expect(await archive.holds(basename(blob), size)).toBe(true);
     // What it looks at, it misses.
     await rm(join(path, "blobs"), { recursive: true });
@@ -322,10 +326,34 @@ describe("a folder", () => {
 
   test("with other things in it is refused", async () => {
     await writeFile(join(folder, "diary.txt"), "mine");
-    await expect(folderWriter(folder, false)).rejects.toThrow(
+    await expect(folderWriter(folder, PLAN)).rejects.toThrow(
       "holds diary.txt, which is no part of an archive",
     );
     expect(await readdir(folder)).toEqual(["diary.txt"]);
+  });
+
+  test("that holds an archive of other things is left as it is", async () => {
+    const world = await filled("a");
+    const path = join(folder, "archive");
+    const exported = (dockId: string) =>
+      writing(path, { kind: "export", dock: dockId, isChecked: false }, async (archive) => {
+        const dock = (await world.store.accounts.find("dock", { id: dockId }))!;
+        return exportDock(world, dock, archive, { version: "1.2.3", now: world.now });
+      });
+    await backUp(world, path);
+    await expect(exported("dock_a")).rejects.toThrow("holds a backup, which would be lost");
+    await requireSame(await restored(path), world);
+    await rm(path, { recursive: true });
+    await exported("dock_a");
+    const before = await readFile(join(path, "docyard-archive.json"), "utf8");
+    await expect(exported("dock_b")).rejects.toThrow("holds an export of dock dock_a, which would be lost");
+    await expect(backUp(world, path)).rejects.toThrow("holds an export of dock dock_a, which would be lost");
+    expect(await readFile(join(path, "docyard-archive.json"), "utf8")).toBe(before);
+    await exported("dock_a");
+    // What is damaged anyway is replaced.
+    await writeFile(join(path, "docyard-archive.json"), before.slice(1));
+    await backUp(world, path);
+    await requireSame(await restored(path), world);
   });
 
   test("that cannot be written says why", async () => {

@@ -6,8 +6,8 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { ArchiveReader, ArchiveWriter } from "@docyard/core";
-import { MANIFEST_BYTES_MAX, readManifest, RECORDS_BYTES_MAX } from "@docyard/core";
+import type { ArchiveReader, ArchiveWriter, Manifest } from "@docyard/core";
+import { isDocyardError, MANIFEST_BYTES_MAX, readManifest, RECORDS_BYTES_MAX } from "@docyard/core";
 import {
   blobName,
   damaged,
@@ -27,14 +27,22 @@ const TEMP = ".tmp";
 const GIVING_WAY = { maxRetries: 5, retryDelay: 50 } as const;
 const RECORDS_FOLDER = /^records-\d+$/;
 
+/** What is to be made. */
+export interface ArchivePlan extends Pick<Manifest, "kind" | "dock"> {
+  /** Whether blobs of an earlier run are read before they are believed. */
+  readonly isChecked: boolean;
+}
+
 /**
  * Of several runs in one folder the one that began last goes on: its beginning takes away the folder without which the
  * others can write nothing more, the manifest included. So the records that a run found when it began, and drops when it
  * is done, are of nobody who could still name them.
- * @param isChecked whether blobs of an earlier run are read before they are believed
- * @throws Failure where the folder holds something else
+ * @throws Failure where the folder holds something else, an archive of other things among them
  */
-export async function folderWriter(path: string, isChecked: boolean): Promise<ArchiveWriter> {
+export async function folderWriter(
+  path: string,
+  { isChecked, ...contents }: ArchivePlan,
+): Promise<ArchiveWriter> {
   // `./backup` and `backup/` too are what `dirname` of a file in it says.
   const root = resolve(path);
   await mkdir(root, { recursive: true, mode: FOLDER_MODE });
@@ -43,6 +51,7 @@ export async function folderWriter(path: string, isChecked: boolean): Promise<Ar
   if (strange !== undefined) {
     throw new Failure(`${root} holds ${strange}, which is no part of an archive: name an empty folder`);
   }
+  await requireSame(root, contents);
   await rm(join(root, TEMP), { recursive: true, force: true, ...GIVING_WAY });
   const temp = join(root, TEMP, randomBytes(12).toString("hex"));
   const folders = new Set<string>([root]);
@@ -129,6 +138,25 @@ export async function folderWriter(path: string, isChecked: boolean): Promise<Ar
 
 function isOurs(name: string): boolean {
   return name === MANIFEST_NAME || name === "blobs" || name === TEMP || RECORDS_FOLDER.test(name);
+}
+
+/**
+ * An archive replaces an earlier one of the same things only: the rows of another kind, or of another dock, would be gone.
+ * One that is damaged is nothing to lose.
+ */
+async function requireSame(root: string, { kind, dock }: Pick<Manifest, "kind" | "dock">): Promise<void> {
+  const bytes = await readBounded(join(root, MANIFEST_NAME), MANIFEST_BYTES_MAX);
+  if (bytes === null) return;
+  let there: Manifest;
+  try {
+    there = readManifest(bytes);
+  } catch (error) {
+    if (isDocyardError(error, "data_loss")) return;
+    throw error;
+  }
+  if (there.kind === kind && there.dock === dock) return;
+  const what = there.kind === "backup" ? "a backup" : `an export of dock ${there.dock}`;
+  throw new Failure(`${root} holds ${what}, which would be lost: name another folder`);
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {

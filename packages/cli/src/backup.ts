@@ -11,7 +11,7 @@ import type {
   RestoreReport,
 } from "@docyard/core";
 import { backup as backUp, isDocyardError, restore as restoreAll } from "@docyard/core";
-import { folderReader, folderWriter } from "./archive-folder.ts";
+import { type ArchivePlan, folderReader, folderWriter } from "./archive-folder.ts";
 import { tarReader, tarWriter } from "./archive-tar.ts";
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
@@ -22,13 +22,16 @@ import { list, record } from "./print.ts";
 import { size, startProgress } from "./progress.ts";
 import { VERSION } from "./version.ts";
 
+/** What a backup holds. */
+const WHOLE = { kind: "backup", dock: null } as const;
+
 export async function backup(said: Said, config: Config): Promise<Answer> {
   const target = said.positional;
   return operate(
     said,
     config,
     async (operation) => {
-      const report = await writing(target, said.has("check"), (archive) =>
+      const report = await writing(target, { ...WHOLE, isChecked: said.has("check") }, (archive) =>
         watched((onProgress) =>
           backUp(operation, archive, { version: VERSION, signal: operation.signal, onProgress }),
         ),
@@ -115,11 +118,11 @@ function isTar(path: string): boolean {
 /** Makes an archive at a path: a file when it ends in `.tar`, else a folder. */
 export async function writing<T>(
   path: string,
-  isChecked: boolean,
+  plan: ArchivePlan,
   work: (archive: ArchiveWriter) => Promise<T>,
 ): Promise<T> {
   refuseStrange(path);
-  if (!isTar(path)) return work(await opening(path, () => folderWriter(path, isChecked)));
+  if (!isTar(path)) return work(await opening(path, () => folderWriter(path, plan)));
   const archive = await opening(path, () => tarWriter(path));
   try {
     return await work(archive);

@@ -18,7 +18,8 @@ export async function exportDock(said: Said, config: Config): Promise<Answer> {
     async (operation) => {
       const dock = await dockNamed(operation, said.positional);
       const { signal } = operation;
-      const { manifest, kept, ended, lost } = await writing(target, said.has("check"), (archive) =>
+      const plan = { kind: "export", dock: dock.id, isChecked: said.has("check") } as const;
+      const { manifest, kept, ended, lost } = await writing(target, plan, (archive) =>
         watched((onProgress) =>
           exportAll(operation, dock, archive, { version: VERSION, signal, onProgress }),
         ),
