@@ -84,6 +84,9 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       clear: { describe: "Take all rules away" },
     },
     run: onStore(async (store, { positional, flag, has }) => {
+      if (has("clear") && (flag("after") ?? flag("metadata")) !== undefined) {
+        throw new UsageError("dock retention: --clear takes all rules away: say it alone");
+      }
       const provisioning = createProvisioning(store.accounts);
       const before = (await store.accounts.find("dock", { id: positional }))?.retention ?? [];
       const set = await provisioning.setRetention(positional, has("clear") ? [] : [...before, rule(flag)]);
