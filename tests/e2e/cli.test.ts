@@ -369,10 +369,27 @@ describe("what cannot be done is said in one line", () => {
     [["--blob", "gs://bucket"], '--blob: there is no driver for "gs" (choose from: a folder'],
     [["--queue", "sqs://x"], '--queue: there is no driver for "sqs" (choose from: memory'],
     [["dock", "list", "--db", "memory"], "--db memory lives inside one server process"],
+    [["retention", "--apply", "--db", "memory"], "memory lives inside one server process"],
   ])("usage: %j", async (args, message) => {
     const said = await refused(args, 2);
     expect(said).toContain(message);
     expect(said).not.toContain("secret");
+  });
+
+  test("also where nobody can be told", async () => {
+    // A log on a full disk: every write there fails.
+    const deaf = { command: ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", process.execPath, BIN] };
+    expect((await run(["--prot", "1"], { ...here(), ...deaf })).code).toBe(2);
+    await runJson(["org", "create", "One"], here());
+    await runJson(["dock", "create", "d"], here());
+    const { id } = await runJson<{ id: string }>(["key", "create", "--name", "k", "--dock", "d"], here());
+    const sealing = ["sh", "-c", 'echo secret-access-key | exec "$@"', "sh", process.execPath, BIN];
+    const credentials = ["key", "s3-credentials", id, "--access-key-id", "AK"];
+    expect((await run(credentials, { ...here(), command: sealing })).code).toBe(0);
+    // Says on stderr that the key file is not in it.
+    const { code, stdout } = await run(["backup", "there", "--json"], { ...here(), ...deaf });
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ target: "there", lost: 0 });
   });
 
   test("core's own refusals", async () => {
@@ -384,6 +401,9 @@ describe("what cannot be done is said in one line", () => {
     await runJson(["org", "create", "One"], here());
     await runJson(["dock", "create", "d"], here());
     expect(await refused(["dock", "create", "d"], 1)).toBe("Dock d already exists");
+    expect(await refused(["dock", "retention", "d", "--clear", "--after", "90d"], 2)).toContain(
+      "--clear takes all rules away: say it alone",
+    );
     expect(await refused(["dock", "create", "../d"], 1)).toContain("A dock id has 1 to 64");
     expect(await refused(["client", "create", "--name", "x", "--dock", "none"], 1)).toBe(
       "Dock none not found",

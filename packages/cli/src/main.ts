@@ -388,10 +388,13 @@ function wantsStacks(argv: readonly string[]): boolean {
 }
 
 /**
+ * What is told on stderr, to whoever is there, is never worth more than the work: it goes on when nobody can be told.
+ *
  * `docyard-server … | head` closes our stdout: nothing is wrong then, and nobody is left to tell. Whatever else keeps an
  * answer from being written, a full disk as a rule, ends the program: it may have been a secret that is shown once.
  */
 function watchOutput(): void {
+  process.stderr.on("error", () => {});
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") return;
     process.stderr.write(`${PROGRAM}: cannot write to standard output: ${reasonOf(error)}\n`);
