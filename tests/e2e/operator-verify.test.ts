@@ -1,6 +1,6 @@
 /** `verify` and `gc` through the executable: exactly the damaged, interrupted and resumed, beside a running server. */
 
-import { readFile, stat, utimes, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Artifact, VerifyReport } from "@docyard/core";
 import { rateOf, shareOf } from "../../packages/cli/src/verify.ts";
@@ -95,6 +95,41 @@ describe("verify", () => {
     },
     TIMEOUT_MS,
   );
+
+  test(
+    "a sample goes on as the share that it was, whatever has been stored since",
+    async () => {
+      const own = await tempFolder();
+      try {
+        const count = 40;
+        await fill(own.path, count);
+        const state = join(own.path, "state");
+        const sampled = ["--sample", "30", "--state", state];
+        const isThere = async (): Promise<boolean> => (await stat(state).catch(() => null)) !== null;
+        // A minute for all of them.
+        const slow = ["verify", ...sampled, "--rate", "1KiB"];
+        expect(await interruptedWhen(isThere, slow, own.path)).toMatchObject({ code: 130 });
+        await writeFile(join(own.path, "new"), "stored since");
+        await runJson(["artifact", "upload", DOCK, join(own.path, "new")], { cwd: own.path });
+        const { code, document } = await verified(own.path, ...sampled);
+        const { checked, skipped, damaged } = document;
+        expect({ code, seen: checked + skipped, damaged }).toEqual({ code: 0, seen: count + 1, damaged: 0 });
+        expect(await readdir(own.path)).not.toContain("state.part");
+      } finally {
+        await own.remove();
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  test("a state that cannot be kept is told before anything is read", async () => {
+    const state = join(folder.path, "nowhere", "state");
+    const { code, stderr } = await run(["verify", "--state", state], here());
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `docyard-server: --state ${state}: no such file or folder (ENOENT)\n`,
+    });
+  });
 
   test(
     "a sample reads a share, the same each time, and says so",

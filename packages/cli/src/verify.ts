@@ -3,7 +3,7 @@
  * something is damaged or missing; orphans alone are no damage.
  */
 
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { VerifyReport, VerifyState } from "@docyard/core";
 import { verify as verifyAll } from "@docyard/core";
@@ -19,8 +19,13 @@ import { size, startProgress } from "./progress.ts";
 /** Milliseconds between two writes of the state file. */
 const SAVE_EVERY_MS = 2_000;
 
+/** Names of files are in it, and they are other people's. */
+const STATE_MODE = 0o600;
+
 /** What the state file holds. */
 interface Saved {
+  /** As it was said, and which share that was: of how many artifacts may be another number by now. */
+  readonly said: string | null;
   readonly sample: number;
   readonly orphans: boolean;
   readonly state: VerifyState;
@@ -40,23 +45,32 @@ async function run(operation: Operation, file: string | undefined): Promise<Answ
   const rate = rateOf(said.flag("rate"));
   const orphans = yesOrNo("orphans", said.flag("orphans") ?? "yes");
   const total = await completedTotal(operation);
-  const sample = shareOf(said.flag("sample"), total);
+  const wanted = said.flag("sample") ?? null;
+  const share = shareOf(wanted ?? undefined, total);
   const saved = file === undefined ? null : await readState(file);
-  if (saved !== null && (saved.sample !== sample || saved.orphans !== orphans)) {
+  if (saved !== null && (saved.said !== wanted || saved.orphans !== orphans)) {
     throw new Failure(`${file} is of a verification with other flags: repeat those, or remove the file`);
   }
+
+  const sample = saved?.sample ?? share;
+  if (file !== undefined) await requireWritable(file);
 
   const progress = await startProgress({ noun: "artifacts" });
   let state: VerifyState | null = saved?.state ?? null;
   let savedAt = performance.now();
   let saving: Promise<unknown> = Promise.resolve();
+  let unsaved: unknown = null;
   const save = (): void => {
     if (file === undefined || state === null) return;
     savedAt = performance.now();
     // As it is now: it goes on changing.
-    const text = `${JSON.stringify({ sample, orphans, state } satisfies Saved)}\n`;
-    saving = saving.then(() => writeState(file, text));
-    saving.catch(() => {});
+    const text = `${JSON.stringify({ said: wanted, sample, orphans, state } satisfies Saved)}\n`;
+    saving = saving
+      .then(() => writeState(file, text))
+      .then(
+        () => (unsaved = null),
+        (error: unknown) => (unsaved = error),
+      );
   };
   let report: VerifyReport;
   try {
@@ -84,8 +98,10 @@ async function run(operation: Operation, file: string | undefined): Promise<Answ
   } finally {
     progress.stop();
     await saving;
+    // What was found is worth more than where it was.
+    if (unsaved !== null) process.stderr.write(`--state ${file} is not up to date: ${reasonOf(unsaved)}\n`);
   }
-  if (file !== undefined) await rm(file, { force: true });
+  if (file !== undefined) for (const path of [partOf(file), file]) await rm(path, { force: true });
   if (report.missing + report.damaged > 0) process.exitCode = EXIT_DAMAGE;
   return { document: report, text: print(report) };
 }
@@ -171,7 +187,20 @@ async function readState(file: string): Promise<Saved | null> {
   throw new Failure(`--state ${file} holds no state of a verification: name another file`);
 }
 
+/** Not found out hours later. @throws Failure */
+async function requireWritable(file: string): Promise<void> {
+  try {
+    await (await open(partOf(file), "w", STATE_MODE)).close();
+  } catch (error) {
+    throw new Failure(`--state ${file}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
 async function writeState(file: string, text: string): Promise<void> {
-  await writeFile(`${file}.part`, text, { mode: 0o600 });
-  await rename(`${file}.part`, file);
+  await writeFile(partOf(file), text, { mode: STATE_MODE });
+  await rename(partOf(file), file);
+}
+
+function partOf(file: string): string {
+  return `${file}.part`;
 }
