@@ -446,6 +446,26 @@ describe("a tar file", () => {
     await reader.close();
   });
 
+  test.each(["-1536", "-512", "1e999", "NaN"])(
+    "with the size %j in a pax header is damaged",
+    async (size) => {
+      const path = join(folder, "forged.tar");
+      const rest = ` size=${size}\n`;
+      const pax = Buffer.from(`${rest.length + (rest.length < 9 ? 1 : 2)}${rest}`);
+      const header = tarHeader("blobs/ab/x", pax.length, 0);
+      header.write("x", 156, "latin1");
+      header.write("        ", 148, "latin1");
+      const sum = header.reduce((all, byte) => all + byte, 0);
+      header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+      const data = Buffer.concat([pax], 512);
+      await writeFile(
+        path,
+        Buffer.concat([header, data, tarHeader("blobs/ab/x", 0, 0), Buffer.alloc(1_024)]),
+      );
+      await expect(tarReader(path)).rejects.toThrow("no size in a pax header");
+    },
+  );
+
   test("that is there already is left alone", async () => {
     const path = join(folder, "a.tar");
     await writeFile(path, "an older backup");

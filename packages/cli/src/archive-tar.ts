@@ -222,13 +222,18 @@ function parseHeader(header: Buffer, at: number): { name: string; size: number; 
     header[124]! >= 0x80
       ? Number(header.readBigUInt64BE(128))
       : Number.parseInt(text(124, 12).trim() || "0", 8);
-  if (!Number.isSafeInteger(size) || size < 0) throw damaged(`no size in the tar header at ${at}`);
   const prefix = text(257, 5) === "ustar" ? text(345, 155) : "";
   return {
     name: prefix === "" ? text(0, 100) : `${prefix}/${text(0, 100)}`,
-    size,
+    size: sizeOf(size, `the tar header at ${at}`),
     type: String.fromCharCode(header[156]!),
   };
+}
+
+/** A negative one would lead back to what has been read, for ever. @throws DocyardError `data_loss` */
+function sizeOf(size: number, where: string): number {
+  if (!Number.isSafeInteger(size) || size < 0) throw damaged(`no size in ${where}`);
+  return size;
 }
 
 /** The sum of all bytes, its own field taken as blanks. */
@@ -246,7 +251,7 @@ function parsePax(bytes: Buffer): Partial<Pick<Entry, "name" | "size">> {
     if (!(length > 0)) throw damaged("a tar header is not as it should be");
     const [, key, value] = /^\d+ ([^=]+)=(.*)\n$/s.exec(bytes.toString("utf8", at, at + length)) ?? [];
     if (key === "path") said.name = value!;
-    if (key === "size") said.size = Number(value);
+    if (key === "size") said.size = sizeOf(Number(value), "a pax header");
     at += length;
   }
   return said;
