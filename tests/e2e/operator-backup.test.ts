@@ -3,7 +3,7 @@
  * a kill at any moment costs no more than running it again.
  */
 
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Artifact } from "@docyard/core";
@@ -322,5 +322,48 @@ describe("killed and run again", () => {
     expect(imported).toMatchObject({ code: 1, stdout: "" });
     expect(imported.stderr).toContain("is a backup of a whole server: restore it");
     expect(await withStore(there, (store) => store.artifacts.get({ id: second!.id }))).toEqual(second);
+  });
+});
+
+describe("a server does not start", () => {
+  const started = async (cwd: string): Promise<string> => {
+    try {
+      await (await startServer([], { cwd })).stop();
+      return "yes";
+    } catch (error) {
+      return String(error);
+    }
+  };
+
+  test("where the rows have lost their folder, as without its disk; with it, it does", async () => {
+    const cwd = await subfolder("unmounted");
+    await fill(cwd, 1);
+    await rename(join(cwd, "data"), join(cwd, "away"));
+    const refusal = "the database has artifacts, and no bytes are there: is its disk mounted";
+    expect(await started(cwd)).toContain(refusal);
+    expect(await readdir(cwd)).not.toContain("data");
+    await mkdir(join(cwd, "data"));
+    expect(await started(cwd)).toContain(refusal);
+    // Nothing was made below the place where the disk belongs.
+    expect(await readdir(join(cwd, "data"))).toEqual([]);
+    await rm(join(cwd, "data"), { recursive: true });
+    await rename(join(cwd, "away"), join(cwd, "data"));
+    expect(await started(cwd)).toBe("yes");
+  });
+
+  test("on half a restore; once that is done, it does", async () => {
+    const [home, cwd] = [await subfolder("half-home"), await subfolder("half")];
+    await fill(home, 2);
+    const target = join(home, "b");
+    await runJson(["backup", target], { cwd: home });
+    // As it is when a restore was killed before it was done with the bytes.
+    const digest = sha256(await readFile(join(target, "docyard-archive.json")));
+    await runJson(["migrate"], { cwd });
+    await mkdir(join(cwd, "data", "incoming"), { recursive: true });
+    await writeFile(join(cwd, "data", "incoming", `restore-${digest}`), "");
+    expect(await started(cwd)).toContain("a restore into it is not complete: run that again first");
+    await runJson(["restore", target], { cwd });
+    expect(await started(cwd)).toBe("yes");
+    await requireWhole(cwd, 2);
   });
 });

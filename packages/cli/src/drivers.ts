@@ -5,12 +5,13 @@
  */
 
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import type { UrlSecret } from "@docyard/adapters/blob/kit";
 import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
 import type { BlobStore, IngestPorts, Media, Queue, RateLimit, Store } from "@docyard/core";
+import { FINAL_PREFIX, RESTORE_MARK } from "@docyard/core";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf, keyFileSealer } from "./keyring.ts";
@@ -151,6 +152,30 @@ export function requireDatabase({ db }: Pick<Config, "db">): void {
   throw new Failure(
     `there is no database ${file}: name the server's with --db or DOCYARD_DB, or start a server on this one first`,
   );
+}
+
+/**
+ * A server that starts on half of what it had looks well, finds nothing, and puts what comes where nobody will look for
+ * it. Asked before the folder is opened, which makes it and a key for its URLs.
+ * @throws Failure where rows name bytes and the folder has none (its disk is not mounted, or it is another folder), and
+ *   where a restore is not complete, which what a server makes would keep from going on
+ */
+export async function requireBytes({ blob }: Pick<Config, "blob">, store: Store): Promise<void> {
+  if (blobScheme(blob) !== "folder") return;
+  const marks = await readdir(dirname(resolve(blob, RESTORE_MARK))).catch(() => []);
+  if (marks.some((name) => name.startsWith(basename(RESTORE_MARK)))) {
+    throw new Failure(`--blob ${blob}: a restore into it is not complete: run that again first`);
+  }
+  // Never taken away once it is there, whatever is deleted.
+  const final = resolve(blob, FINAL_PREFIX);
+  if (existsSync(final)) return;
+  for (const { id } of await store.accounts.list("dock")) {
+    const { artifacts, open } = await store.artifacts.usage(id);
+    if (artifacts === open) continue;
+    throw new Failure(
+      `--blob ${blob}: the database has artifacts, and no bytes are there: is its disk mounted, and is it the right folder? (to start without them: mkdir -p ${final})`,
+    );
+  }
 }
 
 /** Brings the tables of the store up to date. @throws as `openStore` does. */

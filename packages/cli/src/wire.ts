@@ -8,7 +8,7 @@ import type { BlobStore, Docyard, IngestPorts, Provisioning, SettingsInput, Stor
 import { createDocyard, createProvisioning, DEFAULT_SETTINGS, urlSecretOf } from "@docyard/core";
 import { defaultPublicUrl } from "./address.ts";
 import type { Config } from "./config.ts";
-import { type Keep, openBlobs, openIngest, openSignals, openStore } from "./drivers.ts";
+import { type Keep, openBlobs, openIngest, openSignals, openStore, requireBytes } from "./drivers.ts";
 import { reasonOf, UsageError } from "./failure.ts";
 import type { Logger } from "./log.ts";
 import { blobScheme, s3Options, schemeOf } from "./targets.ts";
@@ -51,6 +51,7 @@ export async function wire(config: Config, publicUrl: string, log: Pick<Logger, 
     const provisioning = createProvisioning(store.accounts);
     const secret = async (): Promise<readonly Uint8Array[]> =>
       (await provisioning.serverKeys("url")).map(urlSecretOf);
+    await requireBytes(config, store);
     const blobs = keep(await openBlobs(config, publicUrl, secret));
     const { queue, limit } = await openSignals(config.queue, {
       onError: (error) => log.warn({ reason: reasonOf(error) }, "the queue's server does not answer"),

@@ -265,6 +265,8 @@ export interface LostArtifact {
   readonly fault: "absent" | "damaged";
 }
 
+/** Begins the key that lies with the bytes while a restore is unfinished; what follows tells which one. */
+export const RESTORE_MARK: string = `${STAGING_PREFIX}restore-`;
 /** Records loaded at a time: one transaction. */
 const LOAD_BATCH = 500;
 
@@ -283,8 +285,7 @@ export async function restore(
   if (manifest.kind !== "backup") {
     throw new DocyardError("invalid_argument", "This archive is an export of one dock: import it");
   }
-  // Lies with the bytes while a restore is unfinished, and tells which one.
-  const mark = `${STAGING_PREFIX}restore-${await sha256(archive.manifest)}`;
+  const mark = `${RESTORE_MARK}${await sha256(archive.manifest)}`;
   await begin(ports, archive, manifest, mark);
   const copied = await restoreBlobs(ports, archive, manifest, options);
   await loadRecords(ports.store, archive, manifest, options);

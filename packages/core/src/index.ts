@@ -43,7 +43,8 @@ export type {
   LostArtifact,
   RestoreReport,
 } from "./backup.ts";
-export { backup, restore } from "./backup.ts";
+export { backup, restore, RESTORE_MARK } from "./backup.ts";
+export { FINAL_PREFIX } from "./blob-keys.ts";
 export type { DigestMap } from "./digest-map.ts";
 export { digestMap } from "./digest-map.ts";
 export type { ExportReport, ImportOptions, ImportReport } from "./transfer.ts";
