@@ -5,12 +5,13 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readdir, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { migrate, sqliteStore } from "@docyard/adapters/store/sqlite";
 import { openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
+import { probeSqliteFile } from "@docyard/adapters/store/sqlite-probe";
 import type { FindQuery, Store } from "@docyard/core";
 import SqliteDatabase from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -392,5 +393,90 @@ describe("several processes", () => {
       expect((await store.artifacts.find({ ...completed, ...over })).total).toBe(done);
     }
     await store.close();
+  });
+});
+
+describe("a damaged file", () => {
+  const root = (file: string, name: string): number => {
+    const db = new SqliteDatabase(file, { readonly: true });
+    try {
+      return db
+        .prepare<[string], { rootpage: number }>("select rootpage from sqlite_schema where name = ?")
+        .get(name)!.rootpage;
+    } finally {
+      db.close();
+    }
+  };
+
+  /** A page of zeros, as a disk may give one back. */
+  const zero = async (file: string, page: number): Promise<void> => {
+    const handle = await open(file, "r+");
+    try {
+      await handle.write(Buffer.alloc(4_096), 0, 4_096, (page - 1) * 4_096);
+    } finally {
+      await handle.close();
+    }
+  };
+
+  test("is found out by the probe, whichever table or index it is in; a whole one is whole", async () => {
+    const file = join(folder.path, "whole.db");
+    const store = await sqliteStore({ file });
+    await store.artifacts.insert(plainArtifact(1), created);
+    // Beside an open store, too, and before its log is in the file.
+    expect(probeSqliteFile({ file }).map(({ check, outcome }) => [check, outcome])).toEqual([
+      ["schema", "ok"],
+      ["contents", "ok"],
+    ]);
+    await store.close();
+    const db = new SqliteDatabase(file, { readonly: true });
+    const pages = db
+      .prepare<[], { rootpage: number }>("select rootpage from sqlite_schema where rootpage > 0")
+      .all();
+    db.close();
+    expect(pages.length).toBeGreaterThan(5);
+    for (const [n, { rootpage }] of pages.entries()) {
+      const copy = join(folder.path, `${n}.db`);
+      await copyFile(file, copy);
+      await zero(copy, rootpage);
+      expect(probeSqliteFile({ file: copy })).toMatchObject([
+        {
+          outcome: "failing",
+          detail: expect.stringContaining("damaged"),
+          fix: expect.stringContaining("backup"),
+        },
+      ]);
+    }
+  });
+
+  test("is told by whoever reads it, with what to do", async () => {
+    const file = join(folder.path, "read.db");
+    const before = await sqliteStore({ file });
+    const artifact = plainArtifact(1);
+    await before.artifacts.insert(artifact, created);
+    await before.close();
+    await zero(file, root(file, "artifact"));
+    const store = await sqliteStore({ file });
+    try {
+      const told = `cannot use the database ${file}: the database is damaged: restore it from a backup`;
+      expect(await messageOf(store.artifacts.get({ id: artifact.id }))).toBe(told);
+      expect(await messageOf(store.artifacts.find(completed))).toBe(told);
+      const dump = async (): Promise<void> => {
+        for await (const _ of store.dump());
+      };
+      expect(await messageOf(dump())).toBe(told);
+    } finally {
+      await store.close();
+    }
+  });
+
+  test("of a later version is one to upgrade for", async () => {
+    const file = join(folder.path, "later.db");
+    await migrate({ file });
+    const db = new SqliteDatabase(file);
+    db.exec("insert into migration values (9999, 'later', 0)");
+    db.close();
+    expect(probeSqliteFile({ file })).toContainEqual(
+      expect.objectContaining({ check: "schema", outcome: "failing", fix: "upgrade docyard" }),
+    );
   });
 });

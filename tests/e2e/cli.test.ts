@@ -3,7 +3,7 @@
  * they work while a server runs on the same store.
  */
 
-import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -428,6 +428,24 @@ describe("what cannot be done is said in one line", () => {
       `there is no database ${join(folder.path, "docyard.db")}: name the server's with --db or DOCYARD_DB, or start a server on this one first`,
     );
     expect(await readdir(folder.path)).toEqual([]);
+  });
+
+  test("a database that is damaged where no start looks: the doctor tells", async () => {
+    await runJson(["org", "create", "One"], here());
+    const file = join(folder.path, "docyard.db");
+    expect((await run(["doctor"], here())).stdout).toContain("contents: every page is as it should be");
+    const db = new Database(file);
+    const page = db.pragma("page_size", { simple: true }) as number;
+    const { rootpage } = db
+      .prepare<[], { rootpage: number }>("select rootpage from sqlite_schema where name = 'event'")
+      .get()!;
+    db.close();
+    const handle = await open(file, "r+");
+    await handle.write(Buffer.alloc(page), 0, page, (rootpage - 1) * page);
+    await handle.close();
+    const { code, stdout } = await run(["doctor"], here());
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/FAILING +store +contents: the database is damaged \(.+\)\n +→ restore it/);
   });
 
   test("--verbose adds the stack", async () => {

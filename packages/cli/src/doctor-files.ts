@@ -8,6 +8,7 @@ import { link, open, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Finding } from "@docyard/adapters/probe";
 import { failing, ok, warning } from "@docyard/adapters/probe";
+import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
 import { reasonOf } from "./failure.ts";
 import { isErrno } from "./files.ts";
 import { printSize } from "./measure.ts";
@@ -34,17 +35,20 @@ export async function probeFolder(path: string, sizeMax: number): Promise<Findin
   ];
 }
 
-export async function probeSqlite(path: string): Promise<Finding[]> {
-  const file = resolve(path);
+export async function probeSqlite(options: SqliteStoreOptions): Promise<Finding[]> {
+  const file = resolve(options.file);
   const folder = dirname(file);
-  const found = await stat(folder).catch(() => null);
-  if (found === null || !found.isDirectory()) {
+  const there = await stat(folder).catch(() => null);
+  if (there === null || !there.isDirectory()) {
     return [failing("file", `the folder ${folder} does not exist`, "make it, or correct --db")];
   }
   const written = await tryToWrite(folder);
   if (written.outcome === "failing") return [written];
+  const found = await magic(file);
+  const isThere = found.outcome === "ok" && ((await stat(file).catch(() => null))?.size ?? 0) > 0;
   return [
-    await magic(file),
+    found,
+    ...(isThere ? (await import("@docyard/adapters/store/sqlite-probe")).probeSqliteFile(options) : []),
     await room(folder, DATABASE_ROOM, "the database grows with each artifact"),
     await locality(folder),
   ];
@@ -80,16 +84,20 @@ async function tryToWrite(folder: string): Promise<Finding> {
     }
     return ok("folder", `${folder} can be written, synced and linked`);
   } catch (error) {
-    const isFull = isErrno(error, "ENOSPC") || isErrno(error, "EDQUOT");
-    return failing(
-      "folder",
-      `${folder} cannot be written: ${reasonOf(error)}`,
-      isFull ? "make room" : "make its owner the user that runs docyard",
-    );
+    return failing("folder", `${folder} cannot be written: ${reasonOf(error)}`, remedyOf(error));
   } finally {
     await rm(file, { force: true }).catch(() => {});
     await rm(linked, { force: true }).catch(() => {});
   }
+}
+
+/** What helps where a file cannot be written. */
+function remedyOf(error: unknown): string {
+  if (isErrno(error, "ENOSPC") || isErrno(error, "EDQUOT")) return "make room";
+  if (isErrno(error, "EROFS"))
+    return "mount its file system writable; if the system did that by itself, look at the disk";
+  if (isErrno(error, "EIO")) return "look at the disk (dmesg, smartctl) before you trust it again";
+  return "make its owner the user that runs docyard";
 }
 
 async function magic(file: string): Promise<Finding> {
@@ -99,7 +107,7 @@ async function magic(file: string): Promise<Finding> {
   } catch (error) {
     return isErrno(error, "ENOENT")
       ? ok("file", `${file} is not there yet: the first start makes it`)
-      : failing("file", `${file}: ${reasonOf(error)}`, "make its owner the user that runs docyard");
+      : failing("file", `${file}: ${reasonOf(error)}`, remedyOf(error));
   }
   try {
     const { buffer, bytesRead } = await handle.read(

@@ -9,8 +9,9 @@ import type { Answer } from "./command.ts";
 import type { Config } from "./config.ts";
 import { probeFolder, probeSqlite } from "./doctor-files.ts";
 import { probePublicUrl } from "./doctor-url.ts";
+import { sqliteOptions } from "./drivers.ts";
 import { EXIT_FAILURE, reasonOf } from "./failure.ts";
-import { blobScheme, postgresOptions, s3Options, schemeOf, sqliteFile } from "./targets.ts";
+import { blobScheme, postgresOptions, s3Options, schemeOf } from "./targets.ts";
 
 type Part = "store" | "blobs" | "queue" | "public url";
 
@@ -27,13 +28,11 @@ export async function doctor(config: Config): Promise<Answer> {
     ["queue", () => probeQueue(config)],
     ["public url", () => probePublicUrl(config)],
   ];
-  const findings = (
-    await Promise.all(
-      parts.map(async ([part, probe]) =>
-        (await safely(probe)).map((finding): PartFinding => ({ part, ...finding })),
-      ),
-    )
-  ).flat();
+  const findings: PartFinding[] = [];
+  // One after the other: what reads a whole database keeps the others from seeing their answers in time.
+  for (const [part, probe] of parts) {
+    for (const finding of await safely(probe)) findings.push({ part, ...finding });
+  }
   const isHealthy = findings.every(({ outcome }) => outcome !== "failing");
   if (!isHealthy) process.exitCode = EXIT_FAILURE;
   return { document: { healthy: isHealthy, findings }, text: print(findings) };
@@ -56,7 +55,7 @@ async function probeStore({ db, queue }: Config): Promise<Finding[]> {
       return schemeOf(queue) === "memory" ? [...findings, ALONE] : findings;
     }
     case "sqlite":
-      return probeSqlite(sqliteFile(db));
+      return probeSqlite(sqliteOptions(db));
     case "memory":
       return [forgotten("--db")];
     default:

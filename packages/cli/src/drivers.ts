@@ -297,7 +297,7 @@ function forms(drivers: Readonly<Record<string, { readonly form: string }>>): st
 }
 
 /** Inside an executable the driver's addon comes along: nothing is installed that it could be found in. */
-function sqliteOptions(target: string): SqliteStoreOptions {
+export function sqliteOptions(target: string): SqliteStoreOptions {
   const file = sqliteFile(target);
   const nativeBinding = sqliteAddon([resolve(dirname(file))]);
   return { file, ...(nativeBinding === undefined ? {} : { nativeBinding }) };

@@ -189,3 +189,8 @@ export function described(error: unknown, file: string): unknown {
   const text = reason ?? (error instanceof Error ? error.message : String(error));
   return new Error(`cannot use the database ${file}: ${text}`, { cause: error });
 }
+
+/** As `described` where SQLite itself has something to say; whatever else was thrown passes as it is. */
+export function describedByCode(error: unknown, file: string): unknown {
+  return codeOf(error).startsWith("SQLITE_") ? described(error, file) : error;
+}

@@ -7,7 +7,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Database } from "better-sqlite3";
 import type { Snapshot } from "./sql-dump.ts";
 import type { SqliteStoreOptions } from "./sqlite-open.ts";
-import { connect, drive, executor, insistently } from "./sqlite-open.ts";
+import { connect, describedByCode, drive, executor, insistently } from "./sqlite-open.ts";
 
 export interface Snapshots {
   open(): Promise<Snapshot>;
@@ -34,7 +34,11 @@ export function sqliteSnapshots(db: Database, options: SqliteStoreOptions): Snap
           // Whoever reads page after page leaves room for others in between.
           await nextTurn();
           requireOpen(own);
-          return drive(operation(), execute);
+          try {
+            return drive(operation(), execute);
+          } catch (error) {
+            throw describedByCode(error, options.file);
+          }
         },
         close: async () => {
           open.delete(own);

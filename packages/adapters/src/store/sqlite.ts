@@ -12,7 +12,7 @@ import { noSpace, sqlStore } from "./sql-store.ts";
 import { sqliteDialect } from "./sqlite-dialect.ts";
 import { createGroupWriter } from "./sqlite-group.ts";
 import type { SqliteStoreOptions } from "./sqlite-open.ts";
-import { BUSY_TIMEOUT_MS, described, drive, openSqlite } from "./sqlite-open.ts";
+import { BUSY_TIMEOUT_MS, described, describedByCode, drive, openSqlite } from "./sqlite-open.ts";
 import { createReader } from "./sqlite-reads.ts";
 import { sqliteSnapshots } from "./sqlite-snapshot.ts";
 
@@ -39,7 +39,11 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
   return sqlStore(sqliteDialect, {
     read: async (operation, isSingle = false) => {
       requireOpen();
-      return isSingle ? drive(operation(), execute) : reader.read(operation);
+      try {
+        return isSingle ? drive(operation(), execute) : await reader.read(operation);
+      } catch (error) {
+        throw describedByCode(error, file);
+      }
     },
     aside: (operation) => {
       // Whoever asks for what could not be read will hear why.
