@@ -5,11 +5,12 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFile, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
+import { createSealer } from "@docyard/core";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { keyFileSealer } from "../../packages/cli/src/keyring.ts";
+import { addKey, keyFileSealer } from "../../packages/cli/src/keyring.ts";
 import { exchange } from "./client.ts";
 import { BIN, build, type Ran, run, runJson, startServer, tempFolder } from "./program.ts";
 
@@ -205,6 +206,29 @@ describe("secrets rotate", () => {
     )) {
       expect(stdout).not.toContain(key);
     }
+  });
+
+  test("keys that several add at once are all kept: what was sealed with each still opens", async () => {
+    const added = await Promise.all(
+      Array.from({ length: 8 }, async (_, n) => {
+        const sealer = createSealer(await addKey(keyFile()));
+        return { owner: `key_${n}`, sealed: await sealer.seal("secret", `key_${n}`) };
+      }),
+    );
+    for (const { owner, sealed } of added) {
+      expect(await keyFileSealer(keyFile()).open(sealed, owner)).toBe("secret");
+    }
+    // One for each, and the first.
+    const { keys } = JSON.parse(await readFile(keyFile(), "utf8")) as { keys: object };
+    expect(Object.keys(keys)).toHaveLength(9);
+    // One that was killed meanwhile is in nobody's way.
+    const lock = `${keyFile()}.lock`;
+    await writeFile(lock, "");
+    await utimes(lock, 0, 0);
+    await addKey(keyFile());
+    expect((await readdir(folder.path)).filter((name) => name.startsWith("docyard.key"))).toEqual([
+      "docyard.key",
+    ]);
   });
 
   test("without secrets there is nothing to seal", async () => {

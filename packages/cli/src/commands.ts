@@ -236,7 +236,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       await checkKeys(path, secrets);
       const sealer = createSealer(await addKey(path));
       let resealed = 0;
-      for (const { id, sealed } of secrets) {
+      for (const { id } of secrets) {
+        // As it is now: it may have been set anew, or cleared, since it was checked.
+        const sealed = (await store.accounts.find("key", { id }))?.s3Credentials ?? null;
+        if (sealed === null) continue;
         const again = await sealer.seal(await sealer.open(sealed, id), id);
         await store.accounts.update("key", id, { s3Credentials: again });
         resealed++;

@@ -4,8 +4,9 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { link, open, readFile, rename, unlink } from "node:fs/promises";
+import { link, open, readFile, rename, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Keyring, Sealer } from "@docyard/core";
 import { createSealer } from "@docyard/core";
 import type { Config } from "./config.ts";
@@ -21,6 +22,10 @@ interface KeyFile {
 const KEY_BYTES = 32;
 /** Its owner's alone. */
 const MODE = 0o600;
+/** Adding a key takes milliseconds: whoever seems to do it for so long was killed. */
+const LOCK_AGE_MAX_MS = 30_000;
+/** Milliseconds between two looks at whether another one is done. */
+const LOCK_POLL_MS = 20;
 
 /** Where the keys are: as configured, else `docyard.key` beside the SQLite file or in the working directory. */
 export function keyFileOf({ keyFile, db }: Pick<Config, "keyFile" | "db">): string {
@@ -79,20 +84,40 @@ async function readOrMake(path: string): Promise<Keyring> {
   }
 }
 
-/** Adds a key that seals from now on; the others still open what they sealed. */
+/** Adds a key that seals from now on; the others still open what they sealed, and so do those that others add meanwhile. */
 export async function addKey(path: string): Promise<Keyring> {
-  const { keys } = await readOrMake(path);
-  const id = newId();
-  const kept = Object.entries(keys).map(([name, bytes]) => [name, encode(bytes)] as const);
+  await readOrMake(path);
   try {
-    await write(
-      path,
-      { current: id, keys: { ...Object.fromEntries(kept), [id]: newKey() } },
-      { mayReplace: true },
-    );
-    return await read(path);
+    return await exclusively(`${path}.lock`, async () => {
+      const { keys } = await read(path);
+      const id = newId();
+      const kept = Object.entries(keys).map(([name, bytes]) => [name, encode(bytes)] as const);
+      const all = { ...Object.fromEntries(kept), [id]: newKey() };
+      await write(path, { current: id, keys: all }, { mayReplace: true });
+      return await read(path);
+    });
   } catch (error) {
     throw failed(path, error);
+  }
+}
+
+/** One process at a time: of two that replace the same file, one would take away what the other has begun to seal with. */
+async function exclusively<T>(lock: string, work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      await (await open(lock, "wx", MODE)).close();
+      break;
+    } catch (error) {
+      if (!isErrno(error, "EEXIST")) throw error;
+      const held = await stat(lock).catch(() => null);
+      const age = held === null ? 0 : Math.abs(Date.now() - held.mtimeMs);
+      await (age > LOCK_AGE_MAX_MS ? unlink(lock).catch(() => {}) : sleep(LOCK_POLL_MS));
+    }
+  }
+  try {
+    return await work();
+  } finally {
+    await unlink(lock).catch(() => {});
   }
 }
 
