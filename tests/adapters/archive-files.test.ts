@@ -364,6 +364,8 @@ describe("a folder", () => {
       `${inside}: part of the path is not a folder (ENOTDIR)`,
     );
     await expect(backUp(await filled(), path)).rejects.toThrow(`${path}: a file is in the way (EEXIST)`);
+    // What is above it is there, and takes no folders: an end comes all the same.
+    await expect(backUp(await filled(), "/proc/docyard/archive")).rejects.toThrow("/proc/docyard/archive: ");
   });
 
   test("whose manifest has grown beyond measure is refused", async () => {

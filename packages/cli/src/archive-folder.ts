@@ -45,7 +45,7 @@ export async function folderWriter(
 ): Promise<ArchiveWriter> {
   // `./backup` and `backup/` too are what `dirname` of a file in it says.
   const root = resolve(path);
-  await mkdir(root, { recursive: true, mode: FOLDER_MODE });
+  await makeRoot(root);
   const found = await readdir(root);
   const strange = found.find((name) => !isOurs(name));
   if (strange !== undefined) {
@@ -134,6 +134,21 @@ export async function folderWriter(
       await rmdir(join(root, TEMP)).catch(() => {});
     },
   };
+}
+
+/**
+ * Level by level: Node's recursive `mkdir` says that nothing is there where a file system is read-only, and never returns
+ * where a folder takes no others, as in /proc.
+ */
+async function makeRoot(root: string): Promise<void> {
+  try {
+    await mkdir(root, { mode: FOLDER_MODE });
+  } catch (error) {
+    if (isErrno(error, "EEXIST") && (await stat(root)).isDirectory()) return;
+    if (!isErrno(error, "ENOENT") || dirname(root) === root) throw error;
+    await makeRoot(dirname(root));
+    await mkdir(root, { mode: FOLDER_MODE });
+  }
 }
 
 function isOurs(name: string): boolean {
