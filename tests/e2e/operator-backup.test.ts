@@ -342,6 +342,7 @@ describe("a server does not start", () => {
     const refusal = "the database has artifacts, and no bytes are there: is its disk mounted";
     expect(await started(cwd)).toContain(refusal);
     expect(await readdir(cwd)).not.toContain("data");
+    expect((await run(["doctor"], { cwd })).stdout).toContain("bytes: none are there, and a database is");
     await mkdir(join(cwd, "data"));
     expect(await started(cwd)).toContain(refusal);
     // Nothing was made below the place where the disk belongs.
@@ -349,6 +350,7 @@ describe("a server does not start", () => {
     await rm(join(cwd, "data"), { recursive: true });
     await rename(join(cwd, "away"), join(cwd, "data"));
     expect(await started(cwd)).toBe("yes");
+    expect((await run(["doctor"], { cwd })).stdout).not.toContain("bytes:");
   });
 
   test("on half a restore; once that is done, it does", async () => {

@@ -3,15 +3,18 @@
  * What to try on a database, a bucket or a Redis is their drivers' to know; disk, files and the public URL are tried here.
  */
 
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import type { Finding } from "@docyard/adapters/probe";
 import { failing, ok, warning } from "@docyard/adapters/probe";
+import { FINAL_PREFIX } from "@docyard/core";
 import type { Answer } from "./command.ts";
 import type { Config } from "./config.ts";
 import { probeFolder, probeSqlite } from "./doctor-files.ts";
 import { probePublicUrl } from "./doctor-url.ts";
 import { sqliteOptions } from "./drivers.ts";
 import { EXIT_FAILURE, reasonOf } from "./failure.ts";
-import { blobScheme, postgresOptions, s3Options, schemeOf } from "./targets.ts";
+import { blobScheme, postgresOptions, s3Options, schemeOf, sqliteFile } from "./targets.ts";
 
 type Part = "store" | "blobs" | "queue" | "public url";
 
@@ -72,8 +75,10 @@ const ALONE: Finding = warning(
 
 async function probeBlobs(config: Config): Promise<Finding[]> {
   switch (blobScheme(config.blob)) {
-    case "folder":
-      return probeFolder(config.blob, config.maxSize);
+    case "folder": {
+      const findings = await probeFolder(config.blob, config.maxSize);
+      return isWithoutBytes(config) ? [...findings, EMPTY] : findings;
+    }
     case "s3": {
       const { probeS3 } = await import("@docyard/adapters/blob/s3-probe");
       return probeS3(s3Options(config.blob));
@@ -84,6 +89,21 @@ async function probeBlobs(config: Config): Promise<Finding[]> {
       return [failing("option", "--blob names no driver", "write a folder or s3://BUCKET")];
   }
 }
+
+function isWithoutBytes({ db, blob }: Config): boolean {
+  return (
+    schemeOf(db) === "sqlite" &&
+    existsSync(resolve(sqliteFile(db))) &&
+    !existsSync(resolve(blob, FINAL_PREFIX))
+  );
+}
+
+/** Whether it should be so, the rows know, and nobody is to open those here. */
+const EMPTY: Finding = warning(
+  "bytes",
+  "none are there, and a database is",
+  "before the first artifact that is right; else mount the disk of --blob, or correct it: a server will not start so",
+);
 
 async function probeQueue({ queue }: Config): Promise<Finding[]> {
   switch (schemeOf(queue)) {
