@@ -209,6 +209,7 @@ describe("what is wrong is said in one line that names it", () => {
     const path = await configFile({ port: "x" });
     expect(() => readConfig(flags({ config: path }), {})).toThrow(`port in ${path}: "x" is not`);
     expect(() => readConfig(flags({ port: ["1", "2"] }), {})).toThrow("--port is given 2 times");
+    expect(() => readConfig(flags({ config: [path, path] }), {})).toThrow("--config is given 2 times");
   });
 
   test.each([

@@ -274,7 +274,9 @@ export function readConfig(
   flags: ReadonlyMap<string, readonly string[]>,
   env: Environment = process.env,
 ): Config {
-  const path = flags.get(CONFIG_FLAG)?.[0] ?? env[CONFIG_VARIABLE];
+  const paths = flags.get(CONFIG_FLAG) ?? [];
+  if (paths.length > 1) throw new UsageError(`--${CONFIG_FLAG} is given ${paths.length} times`);
+  const path = paths[0] ?? env[CONFIG_VARIABLE];
   const file = path === undefined || path === "" ? new Map<OptionName, string>() : readConfigFile(path);
 
   const read = <K extends OptionName>(name: K): Config[K] => {
