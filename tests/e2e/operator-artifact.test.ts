@@ -1,7 +1,7 @@
 /** `artifact` and `stats` through the executable: the main job without a client, resumed where it was cut off. */
 
 import { execFile } from "node:child_process";
-import { mkdir, readFile, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { diskBlobs } from "@docyard/adapters/blob/disk";
@@ -175,6 +175,24 @@ test("what cannot be done says why, and how to say it", async () => {
   }
   // All or none: the first of two is still there when the second is not.
   expect(await runJson(["artifact", "get", id], here())).toMatchObject({ id });
+});
+
+test("a download of what is missing or cut short says so, and leaves nothing", async () => {
+  await writeFile(at("files/lost.txt"), "soon to be lost");
+  const [{ id }] = (await upload("files/lost.txt")) as [Shown];
+  const key = await withStore(here().cwd, async (store) => (await store.artifacts.get({ id }))!.blobKey!);
+  const refused = async (): Promise<void> => {
+    const { code, stderr } = await run(["artifact", "download", id, "lost.out"], here());
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `docyard-server: The stored bytes of artifact ${id} are missing or damaged: nothing was kept (docyard-server verify tells more)\n`,
+    });
+    expect((await readdir(here().cwd)).filter((name) => name.startsWith("lost.out"))).toEqual([]);
+  };
+  await truncate(at(`data/${key}`), 4);
+  await refused();
+  await rm(at(`data/${key}`));
+  await refused();
 });
 
 test("the last event is found by halving, whatever it is", async () => {

@@ -9,7 +9,7 @@ import type { FileHandle } from "node:fs/promises";
 import { link, open, rename, stat, unlink } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { Artifact, ArtifactStatus, Created, JsonObject, WritableDock } from "@docyard/core";
-import { DocyardError, isId, PAGE_LIMIT_MAX, parseFilter } from "@docyard/core";
+import { DocyardError, isDocyardError, isId, PAGE_LIMIT_MAX, parseFilter } from "@docyard/core";
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
@@ -374,7 +374,7 @@ async function fill(operation: Operation, artifact: Artifact, handle: FileHandle
     if (await fillFrom(operation, artifact, handle, from)) return from;
   }
   throw new Mismatch(
-    `The stored bytes of artifact ${artifact.id} are damaged: nothing was kept (docyard-server verify tells more)`,
+    `The stored bytes of artifact ${artifact.id} are missing or damaged: nothing was kept (docyard-server verify tells more)`,
   );
 }
 
@@ -389,15 +389,16 @@ async function fillFrom(
   for await (const chunk of readFilePart(handle, 0, from, changed(filename))) hash.update(chunk);
   let at = from;
   if (from < size!) {
-    const { body } = await blobs.get(blobKey!, { range: { start: from, end: size! }, signal });
+    if ((await blobs.stat(blobKey!))?.size !== size) return false;
+    const { body } = await blobs.get(blobKey!, { range: { start: from, end: size }, signal });
     try {
-      for await (const chunk of watching("download", body, { size: size!, signal, from })) {
+      for await (const chunk of watching("download", body, { size, signal, from })) {
         await writeFully(handle, chunk, at);
         hash.update(chunk);
         at += chunk.byteLength;
       }
     } catch (error) {
-      if (error instanceof DocyardError && error.code === "data_loss") return false;
+      if (isDocyardError(error, "data_loss") || isDocyardError(error, "not_found")) return false;
       throw error;
     }
   }
