@@ -178,8 +178,8 @@ describe("in a file of many names", () => {
       counts.push(queries.filter(isCounting).length);
     }
     // What one page has counted the next ones go on from.
-    expect(Math.max(...counts)).toBeLessThanOrEqual(6);
-    expect(counts).toContain(0);
+    expect(counts[0]).toBeLessThanOrEqual(6);
+    expect(Math.max(...counts.slice(1))).toBeLessThanOrEqual(2);
   });
 
   test("an index that has lost names answers all the same", () => {

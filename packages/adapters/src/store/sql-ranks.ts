@@ -14,7 +14,7 @@ import type { Counted, Question, Rung, Totals } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
 
 /** Rows that are read beyond a page at either end, so that its ends need not be found to the row. */
-const SLACK = 64;
+const SLACK = 16;
 /** Names without the part that the index is read past while one with it is counted. */
 const ROWS_A_MATCH = 8;
 /** Most rows, with the part or without, about which numbers and times may disagree where a page is cut. */
