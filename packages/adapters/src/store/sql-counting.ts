@@ -11,7 +11,7 @@ import type { TermSets } from "./sql-sets.ts";
 import type { Allowance } from "./sql-slices.ts";
 import type { Counted, Counting, Totals } from "./sql-totals.ts";
 import { UNKNOWN } from "./sql-totals.ts";
-import type { Dialect, Sql } from "./sql.ts";
+import type { Dialect, NameIndex, Sql } from "./sql.ts";
 
 /** Rows that are looked at in some 10 ms, of those that an index entry is read for five times as fast. */
 const LOOKED_AT_PART = 5;
@@ -50,7 +50,7 @@ export function countingSql(
     if (shape.driver !== "name") return slicesOfTime(part, length);
     return listWalk === null || among === undefined
       ? undefined
-      : slicesOfNumbers(part, listWalk.numbers, length);
+      : slicesOfNumbers(part, listWalk.numbers, { length, among });
   }
 
   /** Oldest first. */
@@ -80,12 +80,16 @@ export function countingSql(
   }
 
   /** Lowest first, so many as have that many matches where these are spread evenly. */
-  function slicesOfNumbers(part: Part, { lowest, highest }: Extent, length: number): Slices {
+  function slicesOfNumbers(
+    part: Part,
+    { lowest, highest }: Extent,
+    { length, among }: { readonly length: number; readonly among: NonNullable<NameIndex["among"]> },
+  ): Slices {
     const width = Math.ceil(((highest - lowest + 1) * length) / part.rows);
     return function* (below) {
       const from = Math.max(below, lowest);
       const next = from + width;
-      const total = yield* walked({ ...part, values: among!(part.values, from, next) });
+      const total = yield* walked({ ...part, values: among(part.values, from, next) });
       return { ...UNKNOWN, total, next: next > highest ? null : next };
     };
   }

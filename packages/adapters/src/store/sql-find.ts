@@ -86,17 +86,13 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     if (shape.createdAfter || shape.createdBefore || !Number.isFinite(backwards ? lowest : highest))
       return asIs;
     const at = { n: listing.n, dockId: values["dockId"] as string, face: shape.face };
-    if (backwards) {
-      const createdAfter = yield* marks.firstTime(at, lowest);
-      return { shape: { ...shape, createdAfter: true }, values: { ...values, createdAfter } };
-    }
-    const createdBefore = (yield* marks.lastTime(at, highest)) + 1;
-    return { shape: { ...shape, createdBefore: true }, values: { ...values, createdBefore } };
+    const time = yield* backwards ? marks.firstTime(at, lowest) : marks.lastTime(at, highest);
+    return begunAt(asIs, backwards ? time : time + 1, backwards);
   }
 
   /** The walk to a deep page begun where it is known how many matches come before: by marks, or where a count has rested. */
   function* nearer(part: Part, range: Range, matches: number): Sql<{ part: Part; range: Range }> {
-    const { listing, question, shape, values } = part;
+    const { listing, question, shape } = part;
     const { offset = 0, backwards = false } = range;
     const asIs = { part, range };
     if (listing === null || question === null || offset < SEEK_MIN || shape.driver === "name") return asIs;
@@ -106,11 +102,8 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
       if (stretch !== undefined) begin = { ...stretch, at: backwards ? stretch.from : stretch.to };
     } else begin = lastRest(totals.rungs(listing, question), { offset, backwards }, matches);
     if (begin === undefined) return asIs;
-    const { at, before } = begin;
-    const from = backwards
-      ? { shape: { ...shape, createdAfter: true }, values: { ...values, createdAfter: at } }
-      : { shape: { ...shape, createdBefore: true }, values: { ...values, createdBefore: at } };
-    return { part: { ...part, ...from }, range: { ...range, offset: offset - before } };
+    const begun = begunAt(part, begin.at, backwards);
+    return { part: { ...part, ...begun }, range: { ...range, offset: offset - begin.before } };
   }
 
   /** Matches of several parts, or of rows that have to be checked, merged in order. */
@@ -161,6 +154,13 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   }
 
   return (query) => untilFinished((allowance) => find({ ...query, allowance }));
+}
+
+/** The rows of a walk that were created before a moment; oldest first, those from it on. */
+function begunAt({ shape, values }: Walk, at: number, backwards: boolean): Walk {
+  return backwards
+    ? { shape: { ...shape, createdAfter: true }, values: { ...values, createdAfter: at } }
+    : { shape: { ...shape, createdBefore: true }, values: { ...values, createdBefore: at } };
 }
 
 interface CountedPart extends Part {

@@ -135,10 +135,11 @@ export function createTotals(recent: Recent): Totals {
         return remember(key, { changes, ...(yield* counting.whole()), below: ALL, rungs: [] });
       }
       const begun = found ?? { ...NONE, changes, below: Number.NEGATIVE_INFINITY, rungs: [] };
-      const { next, ...more } =
-        allowance === "slice"
-          ? yield* counting.slice(begun.below, begun.total)
-          : { ...NONE, next: begun.below };
+      if (allowance === "nothing") {
+        remember(key, begun);
+        throw new Unfinished(found === undefined);
+      }
+      const { next, ...more } = yield* counting.slice(begun.below, begun.total);
       const total = begun.total + more.total;
       const lowest = Math.min(begun.lowest, more.lowest);
       const highest = Math.max(begun.highest, more.highest);
