@@ -232,8 +232,11 @@ describe("programs", () => {
   });
 
   test("on PATH are used as they are", async () => {
-    const { path, libraries } = await findOrFetch(wanted("path", "redis-server"), { cache });
-    expect(path("redis-server")).toMatch(/redis-server$/);
+    const bin = await mkdtemp(join(tmpdir(), "docyard-bin-"));
+    await cp("/bin/true", join(bin, "redis-server"));
+    const lookup = findOrFetch(wanted("path", "docyard-no-such-package"), { cache, path: bin });
+    const { path, libraries } = await lookup.finally(() => rm(bin, { recursive: true }));
+    expect(path("redis-server")).toBe(join(bin, "redis-server"));
     expect(libraries).toBeNull();
     expect(await readdir(cache)).toEqual([]);
   });
