@@ -14,16 +14,9 @@ import type {
   MediaType,
   PageStart,
 } from "@docyard/core";
-import { isJsonObject } from "@docyard/core";
+import { ARTIFACT_STATUSES, isJsonObject } from "@docyard/core";
 import * as fc from "fast-check";
 
-export const STATUSES: readonly ArtifactStatus[] = [
-  "created",
-  "upload_started",
-  "upload_completed",
-  "upload_failed",
-  "deleted",
-];
 export const FACES: readonly Face[] = ["machine", "studio"];
 export const MEDIA_TYPES: readonly MediaType[] = ["video", "audio", "script"];
 
@@ -268,7 +261,7 @@ export function artifacts(maxLength: number): fc.Arbitrary<Artifact[]> {
   const facts = fc.record({
     dockId: fc.constantFrom("dock_a", "dock_a", "dock_a", "dock_b"),
     face: fc.constantFrom(...FACES, "machine" as const),
-    status: fc.constantFrom(...STATUSES, ...Array<ArtifactStatus>(6).fill("upload_completed")),
+    status: fc.constantFrom(...ARTIFACT_STATUSES, ...Array<ArtifactStatus>(6).fill("upload_completed")),
     filename: filenames(),
     metadata: metadata(),
     mediaType: fc.constantFrom(null, ...MEDIA_TYPES),
@@ -291,7 +284,7 @@ export function findQueries(about: readonly Artifact[]): fc.Arbitrary<FindQuery>
     face: fc.constantFrom(...FACES),
     statuses: fc.oneof(
       { weight: 2, arbitrary: fc.constant<ArtifactStatus[]>(["upload_completed"]) },
-      { weight: 1, arbitrary: fc.subarray(STATUSES.slice(0, 4), { minLength: 1 }) },
+      { weight: 1, arbitrary: fc.subarray(ARTIFACT_STATUSES.slice(0, 4), { minLength: 1 }) },
     ),
     start: fc.oneof(
       fc.nat(Math.min(40, about.length + 2)).map((offset): PageStart => ({ offset })),

@@ -3,21 +3,13 @@
  * random questions. What each parameter means by example is in the conformance suites.
  */
 import type { Artifact, ArtifactStatus, FindQuery, Found, Store, Term } from "@docyard/core";
-import { compareNewestFirst, foldName, match } from "@docyard/core";
+import { ARTIFACT_STATUSES, compareNewestFirst, foldName, match } from "@docyard/core";
 import { memoryStore } from "@docyard/adapters/store/memory";
 import { storedTerms, termsDecide } from "../../packages/adapters/src/store/sql-filter.ts";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import {
-  artifacts,
-  broadQuestions,
-  filters,
-  findQueries,
-  largeDock,
-  metadata,
-  STATUSES,
-} from "../arbitraries.ts";
+import { artifacts, broadQuestions, filters, findQueries, largeDock, metadata } from "../arbitraries.ts";
 
 /** The contract, word by word. */
 function naive(rows: readonly Artifact[], query: FindQuery): Answer {
@@ -109,7 +101,7 @@ test("small docks: 2,400 random questions", async () => {
       artifacts(24).chain((rows) =>
         fc.tuple(
           fc.constant(rows),
-          fc.array(fc.constantFrom(...STATUSES), { maxLength: 7 }),
+          fc.array(fc.constantFrom(...ARTIFACT_STATUSES), { maxLength: 7 }),
           fc.array(findQueries(rows), { minLength: 40, maxLength: 40 }),
         ),
       ),

@@ -140,9 +140,27 @@ function stepThree({ name }: Words): string[] {
   ];
 }
 
+/** The frozen statements by which schema 3 became 4. */
+function stepFour({ name }: Words): string[] {
+  const integer = name === "sqlite" ? "integer" : "bigint";
+  return [
+    "alter table listing_mark rename to listing_stretch",
+    `alter table listing_stretch add column lowest ${integer} not null default 0`,
+    `alter table listing_stretch add column highest ${integer} not null default 0`,
+    `update listing_stretch set lowest = made.lowest, highest = made.highest from (
+        select l.n as listing, a.created_at / ${STRETCH_MS} as stretch, min(a.n) as lowest, max(a.n) as highest
+        from listing_count as l
+        join artifact as a on a.dock_id = l.dock_id and a.face = l.face and a.status = 'upload_completed'
+        group by 1, 2
+      ) as made
+      where listing_stretch.listing = made.listing and listing_stretch.stretch = made.stretch`,
+    "insert into migration (number, name, applied_at) values (4, 'row numbers of each stretch', 1790000000003)",
+  ];
+}
+
 /** All statements by which schema 1 became that one. */
 export function stepsTo(schema: OldSchema, words: Words): string[] {
-  return [...(schema > 1 ? stepTwo(words) : []), ...(schema > 2 ? stepThree(words) : [])];
+  return [stepTwo, stepThree, stepFour].slice(0, schema - 1).flatMap((step) => step(words));
 }
 
 export type Mark = [dock: string, stretch: number, documents: number, lowest: number, highest: number];
@@ -165,9 +183,10 @@ export function marksOf(rows: number): Mark[] {
 export const MARKS = `select l.dock_id, m.stretch, m.documents, m.lowest, m.highest
   from listing_stretch as m join listing_count as l on l.n = m.listing order by 1, 2`;
 
-export type OldSchema = 1 | 2 | 3;
-/** Today's last. */
-export type SchemaNumber = OldSchema | 4;
+export type OldSchema = 1 | 2 | 3 | 4;
+/** Today's. */
+export const NEWEST = 5;
+export type SchemaNumber = OldSchema | typeof NEWEST;
 
 /** All rows that an upgrade must leave as they are, table by table, each in an order; as a schema calls the tables. */
 export function kept(schema: SchemaNumber): string[] {

@@ -18,10 +18,10 @@ import type {
   Store,
   StoreRecord,
 } from "@docyard/core";
-import { addUsage, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
+import { addUsage, ARTIFACT_STATUSES, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
 import * as fc from "fast-check";
 import { expect } from "vitest";
-import { FACES, plainArtifact, STATUSES } from "../arbitraries.ts";
+import { FACES, plainArtifact } from "../arbitraries.ts";
 
 /** One thing that is done to a store; `version` counts from the row's own. */
 type Deed =
@@ -52,7 +52,7 @@ const artifacts: fc.Arbitrary<Artifact> = fc
     uploadOf: numbers,
     dockId: fc.constantFrom(...DOCKS),
     face: fc.constantFrom(...FACES),
-    status: fc.constantFrom(...STATUSES, "upload_completed" as const),
+    status: fc.constantFrom(...ARTIFACT_STATUSES, "upload_completed" as const),
     size: sizes,
     digest: contents,
     sharesBlob: fc.boolean(),
@@ -115,7 +115,7 @@ const deeds: fc.Arbitrary<Deed> = fc.oneof(
       version: fc.constantFrom(0, 0, 0, 0, 0, 0, 1),
       change: fc.record(
         {
-          status: fc.constantFrom(...STATUSES),
+          status: fc.constantFrom(...ARTIFACT_STATUSES),
           size: sizes,
           digest: contents,
           sharesBlob: fc.boolean(),

@@ -125,7 +125,7 @@ test("every lookup is by an index", () => {
     ...plansOf(artifacts.findByDigest("dock_a", "0".repeat(64), "studio")),
     ...plansOf(artifacts.findByDigest("dock_a", "f".repeat(64), "machine")),
     ...plansOf(artifacts.isBlobInUse("x")),
-    ...plansOf(artifacts.due(5, 10)),
+    ...plansOf(artifacts.due({ status: "deleted", until: 5, limit: 10 })),
     ...plansOf(artifacts.events("dock_a", 0, 10)),
     ...plansOf(artifacts.usage("dock_a")),
     ...plansOf(artifacts.walk("art_1", 10)),
@@ -137,7 +137,7 @@ test("every lookup is by an index", () => {
 test("no parameter stands where SQLite would look at it while it compiles", () => {
   const queries = shapes.flatMap(([, over]) => plansOf(artifacts.find({ ...base, ...over })));
   const others = [
-    ...plansOf(artifacts.due(5, 10)),
+    ...plansOf(artifacts.due({ status: "deleted", until: 5, limit: 10 })),
     ...plansOf(artifacts.events("dock_a", 0, 10)),
     ...plansOf(artifacts.findByDigest("dock_a", "f".repeat(64), "studio")),
     ...plansOf(artifacts.isBlobInUse("x")),

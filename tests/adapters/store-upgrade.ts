@@ -15,11 +15,12 @@ const STATEMENTS = {
   1: ["rename to dock_count", "add column artifacts", "insert into dock_count"],
   2: ["rename to listing_count", "create table listing_mark", "insert into listing_mark"],
   3: ["rename to listing_stretch", "add column lowest", "update listing_stretch"],
+  4: ["drop index artifact_due", "create index artifact_due on artifact (status"],
 } as const;
 
 /** Where the process dies: before each statement of the next step, before the last of all, its record, and the end. */
 export function pointsFrom(schema: OldSchema): readonly string[] {
-  const points = new Set([...STATEMENTS[schema], STATEMENTS[3].at(-1)!]);
+  const points = new Set([...STATEMENTS[schema], STATEMENTS[4].at(-1)!]);
   return [...points, 'insert into "migration"', "when all is done"];
 }
 

@@ -6,7 +6,7 @@
 import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import { memoryStore } from "@docyard/adapters/store/memory";
 import type { Artifact, Store } from "@docyard/core";
-import { addUsage, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
+import { addUsage, ARTIFACT_STATUSES, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { artifactRow, NOON } from "../core/rows.ts";
@@ -94,10 +94,12 @@ async function compare({ artifacts, ...store }: Store): Promise<void> {
     expect(await artifacts.isBlobInUse(key)).toBe(completed.some(({ blobKey }) => blobKey === key));
   }
   for (const now of [0, ...TIMES, Number.MAX_SAFE_INTEGER]) {
-    const due = rows
-      .filter(({ dueAt }) => dueAt !== null && dueAt <= now)
-      .sort((a, b) => a.dueAt! - b.dueAt! || (a.id < b.id ? -1 : 1));
-    expect(await artifacts.due(now, 3)).toEqual(due.slice(0, 3));
+    for (const status of ARTIFACT_STATUSES) {
+      const due = rows
+        .filter((one) => one.status === status && one.dueAt !== null && one.dueAt <= now)
+        .sort((a, b) => a.dueAt! - b.dueAt! || (a.id < b.id ? -1 : 1));
+      expect(await artifacts.due({ status, until: now, limit: 3 })).toEqual(due.slice(0, 3));
+    }
   }
   for (const dockId of DOCKS) {
     const own = rows.filter((one) => one.dockId === dockId);

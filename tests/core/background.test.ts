@@ -7,7 +7,7 @@ import { memoryBlobs } from "@docyard/adapters/blob/memory";
 import { memoryLimit } from "@docyard/adapters/limit/memory";
 import { memoryQueue } from "@docyard/adapters/queue/memory";
 import { memoryStore } from "@docyard/adapters/store/memory";
-import type { BackgroundReport, Docyard, Queue } from "@docyard/core";
+import type { Artifact, BackgroundReport, Docyard, Queue } from "@docyard/core";
 import { createDocyard } from "@docyard/core";
 import { describe, expect, test } from "vitest";
 import { artifactRow } from "./rows.ts";
@@ -40,6 +40,16 @@ async function abandoned(world: World): Promise<string> {
   return (await dock.create({ filename: "a.txt", metadata: {} })).artifact.id;
 }
 
+const idOf = (n: number): string => `art_${String(n).padStart(26, "0")}`;
+
+/** A Studio artifact whose ring was lost. */
+const WAITING = { face: "studio", source: { kind: "url", url: "https://e.com/a" }, dueAt: 0 } as const;
+
+async function addDue({ store, now }: World, n: number, over: Partial<Artifact>): Promise<void> {
+  const row = artifactRow({ id: idOf(n), ...over });
+  await store.artifacts.insert(row, { type: "artifact.created", at: now(), by: null });
+}
+
 const kinds = (reports: readonly BackgroundReport[]): string[] => reports.map(({ kind }) => kind);
 
 describe("the sweep", () => {
@@ -66,10 +76,11 @@ describe("the sweep", () => {
     const heard = listener();
     const id = await abandoned(world);
     world.advance(25 * HOUR_MS);
-    let calls = 0;
+    let looks = 0;
+    let updates = 0;
     const broken = world.hooked(async (call, run) => {
-      if (call === "artifacts.due" && ++calls === 1) throw new Error("the store is away");
-      if (call === "artifacts.update" && calls === 2) throw new Error("the row is locked");
+      if (call === "artifacts.due" && ++looks === 1) throw new Error("the store is away");
+      if (call === "artifacts.update" && ++updates === 1) throw new Error("the row is locked");
       return run();
     });
     const background = broken.runInBackground({ sweepIntervalMs: 1, onReport: heard.onReport });
@@ -85,19 +96,10 @@ describe("the sweep", () => {
     expect((await world.store.artifacts.get({ id }))?.status).toBe("upload_failed");
   });
 
-  test("reads a backlog that waits for workers a few times at most, however long it is", async () => {
+  test("reads a backlog that waits for workers once, however long it is", async () => {
     const world = await createWorld();
     const backlog = 3_000;
-    for (let i = 0; i < backlog; i++) {
-      const id = `art_${String(i).padStart(26, "0")}`;
-      const row = artifactRow({
-        id,
-        face: "studio",
-        source: { kind: "url", url: "https://e.com/a" },
-        dueAt: 0,
-      });
-      await world.store.artifacts.insert(row, { type: "artifact.created", at: world.now(), by: null });
-    }
+    for (let n = 0; n < backlog; n++) await addDue(world, n, WAITING);
     let rows = 0;
     const counted = world.hooked(async (call, run) => {
       const answer = await run();
@@ -105,7 +107,42 @@ describe("the sweep", () => {
       return answer;
     });
     expect(await counted.sweep()).toEqual({ handled: backlog, failures: [] });
-    expect(rows).toBeLessThanOrEqual(5 * backlog);
+    expect(rows).toBe(backlog);
+  });
+
+  test("rings before it removes dead bytes, and for whoever comes while it does", async () => {
+    const world = await createWorld();
+    const dead = 250;
+    for (let n = 0; n < dead; n++) await addDue(world, n, { status: "deleted", dueAt: 0 });
+    await addDue(world, dead, { ...WAITING, dueAt: 1 });
+    const done: string[] = [];
+    const watched = world.hooked(async (call, run, [first]) => {
+      if (call === "queue.push") done.push(first as string);
+      if (call === "artifacts.update") {
+        done.push("dead");
+        // Its worker dies, or its ring is lost, while the dead are seen to.
+        if (done.length === 10) await addDue(world, dead + 1, { ...WAITING, dueAt: world.now() });
+      }
+      return run();
+    });
+    expect(await watched.sweep()).toEqual({ handled: dead + 2, failures: [] });
+    const [first, second] = [dead, dead + 1].map((n) => done.indexOf(idOf(n)));
+    expect(first).toBe(0);
+    // A batch ends first.
+    expect(second).toBeLessThanOrEqual(101);
+    expect(done).toHaveLength(dead + 2);
+  });
+
+  test("comes to what is behind rows that it cannot deal with", async () => {
+    const world = await createWorld();
+    const stuck = 300;
+    for (let n = 0; n <= stuck; n++) await addDue(world, n, { status: "deleted", dueAt: n });
+    const broken = world.hooked((call, run, [first]) => {
+      if (call === "artifacts.update" && first !== idOf(stuck)) throw new Error("the row is locked");
+      return run();
+    });
+    const { handled, failures } = await broken.sweep();
+    expect({ handled, failures: failures.length }).toEqual({ handled: 1, failures: stuck });
   });
 
   test("looks for what nobody wants, and for what is too old, at its own pace", async () => {

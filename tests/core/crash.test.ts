@@ -7,7 +7,7 @@ import type { Artifact, Docyard } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
 import { describe, expect, test } from "vitest";
 
-import { audit, auditCleanedUp } from "./audit.ts";
+import { audit, auditCleanedUp, dueRows } from "./audit.ts";
 import type { Hook, World, WorldOptions } from "./world.ts";
 import { addStudioArtifact, bodyOf, bytesOf, createWorld, sha256, stage } from "./world.ts";
 
@@ -258,7 +258,7 @@ describe("a crash at any call", () => {
         expect(["created", "upload_started"]).toContain(row!.status);
         if (row!.status === "upload_started") {
           // The ring may be lost, the work may not: the row is due, and the sweep rings again.
-          expect(await world.store.artifacts.due(world.now(), 10)).toMatchObject([{ id: upload.id }]);
+          expect(await dueRows(world)).toMatchObject([{ id: upload.id }]);
         }
       },
       // No worker comes here: the client gives up, so that everything can be cleaned up.

@@ -7,9 +7,10 @@ import { memoryStore } from "@docyard/adapters/store/memory";
 import { postgresStore } from "@docyard/adapters/store/postgres";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import type { Artifact, ArtifactStatus, FindQuery, Found, Store } from "@docyard/core";
+import { ARTIFACT_STATUSES } from "@docyard/core";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { artifacts, broadQuestions, findQueries, largeDock, STATUSES } from "../arbitraries.ts";
+import { artifacts, broadQuestions, findQueries, largeDock } from "../arbitraries.ts";
 import type { FreshDatabase } from "./index.ts";
 import { freshDatabase } from "./index.ts";
 
@@ -80,7 +81,7 @@ test(`small docks: ${WORLDS * 150} random questions`, async () => {
       artifacts(24).chain((rows) =>
         fc.tuple(
           fc.constant(rows),
-          fc.array(fc.constantFrom(...STATUSES), { maxLength: 7 }),
+          fc.array(fc.constantFrom(...ARTIFACT_STATUSES), { maxLength: 7 }),
           fc.array(findQueries(rows), { minLength: 150, maxLength: 150 }),
         ),
       ),

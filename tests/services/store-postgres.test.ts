@@ -391,7 +391,7 @@ describe("a server of one's own", () => {
     };
     const read = async (): Promise<void> => {
       while (!over.signal.aborted) {
-        await store.artifacts.due(0, 1);
+        await store.artifacts.due({ status: "created", until: 0, limit: 1 });
         reads++;
       }
     };
@@ -433,7 +433,7 @@ describe("a server of one's own", () => {
     const outcomes = await Promise.allSettled([
       store.artifacts.get({ id }),
       store.artifacts.insert(rowOf(900_001), created),
-      store.artifacts.due(0, 1),
+      store.artifacts.due({ status: "created", until: 0, limit: 1 }),
       store.accounts.list("dock"),
     ]);
     expect(performance.now() - startedAt).toBeLessThan(10_000);
@@ -461,7 +461,9 @@ describe("a server of one's own", () => {
     const all = [pid, ...children.map((child) => child.pid)];
     for (const one of all) process.kill(one, "SIGSTOP");
     try {
-      await expect(store.artifacts.due(0, 1)).rejects.toMatchObject({ code: "upstream_failed" });
+      await expect(store.artifacts.due({ status: "created", until: 0, limit: 1 })).rejects.toMatchObject({
+        code: "upstream_failed",
+      });
       await expect(store.dump()[Symbol.asyncIterator]().next()).rejects.toMatchObject({
         code: "upstream_failed",
       });
@@ -477,11 +479,13 @@ describe("a server of one's own", () => {
     await blocker.connect();
     try {
       await blocker.query("begin; lock table artifact in access exclusive mode");
-      await expect(store.artifacts.due(0, 1)).rejects.toMatchObject({ code: "57014" });
+      await expect(store.artifacts.due({ status: "created", until: 0, limit: 1 })).rejects.toMatchObject({
+        code: "57014",
+      });
     } finally {
       await blocker.end();
     }
-    expect(await store.artifacts.due(0, 1)).toEqual([]);
+    expect(await store.artifacts.due({ status: "created", until: 0, limit: 1 })).toEqual([]);
   });
 
   test("a replica that hangs inside a transaction gives its locks back", async () => {

@@ -15,6 +15,7 @@ import {
   MARK_OF_THREE,
   MARKS,
   marksOf,
+  NEWEST,
   type OldSchema,
   POSTGRES,
   schemaOne,
@@ -91,7 +92,7 @@ async function expectCountsRight(rows: number): Promise<void> {
   await store.close();
 }
 
-test.each([1, 2, 3] as const)(
+test.each([1, 2, 3, 4] as const)(
   `an upgrade from schema %d of ${UPGRADE_ROWS} artifacts that is killed anywhere is done by the next, to the same end`,
   async (number) => {
     await makeOld(UPGRADE_ROWS, number);
@@ -104,8 +105,8 @@ test.each([1, 2, 3] as const)(
       expect(await contentOf(number)).toEqual(content);
     }
     // The last one died after its commit: it is done.
-    expect(await upgrade(POSTGRES, database.url, 1)).toEqual([{ from: 4, to: 4 }]);
-    expect(await contentOf(4)).toEqual(content);
+    expect(await upgrade(POSTGRES, database.url, 1)).toEqual([{ from: NEWEST, to: NEWEST }]);
+    expect(await contentOf(NEWEST)).toEqual(content);
     await expectCountsRight(UPGRADE_ROWS);
     const fresh = await freshDatabase();
     try {
@@ -125,7 +126,7 @@ test(
   async () => {
     await makeOld(500);
     const migrated = await upgrade(POSTGRES, database.url, 3);
-    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, 4, 4]);
+    expect(migrated.map(({ from }) => from).sort((a, b) => a - b)).toEqual([1, NEWEST, NEWEST]);
     await expectCountsRight(500);
   },
   TIMEOUT_MS,
@@ -140,22 +141,26 @@ test(
       `insert into artifact select (jsonb_populate_record(a, '{"n":${id.length + 1_000},"id":"${id}","upload_id":"${id}",
         "status":"created","digest":null,"size":5}')).* from artifact as a where id = 'art_00000004'`;
     try {
-      for (const [writer, id] of [
-        [early, "art_early"],
-        [late, "art_later_still"],
-      ] as const) {
+      const begin = async (writer: Client, id: string): Promise<void> => {
         await writer.query("begin");
         await writer.query(
           insert(id).replace("insert into artifact", "insert into artifact overriding system value"),
         );
-      }
-      await early.query(COUNT_OF_OLD);
-      const migrating = migrate({ url: database.url });
+      };
       const waiting =
         "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-      await expect.poll(async () => (await client.query(waiting)).rowCount, { timeout: 30_000 }).toBe(1);
+      const areWaiting = async (number: number): Promise<void> =>
+        expect.poll(async () => (await client.query(waiting)).rowCount, { timeout: 30_000 }).toBe(number);
+      await begin(early, "art_early");
+      const migrating = migrate({ url: database.url });
+      await areWaiting(1);
+      const beginning = begin(late, "art_later_still");
+      await areWaiting(2);
+      // Nobody waits for somebody who waits for him.
+      await early.query(COUNT_OF_OLD);
       await early.query("commit");
-      expect(await migrating).toEqual({ from: 1, to: 4 });
+      expect(await migrating).toEqual({ from: 1, to: NEWEST });
+      await beginning;
       await expect(late.query(COUNT_OF_OLD)).rejects.toThrow(/"dock_log" does not exist/);
       await late.query("rollback");
     } finally {

@@ -8,7 +8,15 @@ import { DocyardError } from "./errors.ts";
 import type { JsonObject } from "./json.ts";
 
 /** The public words (contract 1H); `deleted` is a tombstone that no face ever shows. */
-export type ArtifactStatus = "created" | "upload_started" | "upload_completed" | "upload_failed" | "deleted";
+export const ARTIFACT_STATUSES = [
+  "created",
+  "upload_started",
+  "upload_completed",
+  "upload_failed",
+  "deleted",
+] as const;
+
+export type ArtifactStatus = (typeof ARTIFACT_STATUSES)[number];
 
 /** Which public API made the artifact; each face sees only its own. */
 export type Face = "machine" | "studio";

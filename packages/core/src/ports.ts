@@ -79,6 +79,21 @@ export interface Found {
   readonly more: boolean;
 }
 
+/** One status at a time: what is due in one is more urgent than in another, and may be many rows. */
+export interface DueQuery {
+  readonly status: ArtifactStatus;
+  /** The latest `dueAt`, inclusive, milliseconds since 1970 UTC. */
+  readonly until: number;
+  /** Only rows that come after the place of this one, where it is or was. Absent: from the first. */
+  readonly after?: DuePlace;
+  readonly limit: number;
+}
+
+export interface DuePlace {
+  readonly dueAt: number;
+  readonly id: string;
+}
+
 /**
  * Artifact rows, changed only by compare-and-set, each change with its event in the same transaction.
  * A resolved write is durable: it survives SIGKILL and power loss in every store that claims to persist.
@@ -131,8 +146,8 @@ export interface ArtifactStore {
   /** Rows of every dock and status whose id comes after `after`, by id, at most `limit`. */
   walk(after: string, limit: number): Promise<Artifact[]>;
 
-  /** Rows whose `dueAt` is at or before `now`, longest due first, at most `limit`. */
-  due(now: number, limit: number): Promise<Artifact[]>;
+  /** Rows of every dock that are due, longest due first, ids break ties. */
+  due(query: DueQuery): Promise<Artifact[]>;
 
   /**
    * Events of a dock with `seq > after`, in order of `seq`, at most `limit`. Sequence numbers start at 1 and have no

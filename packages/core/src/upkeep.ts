@@ -3,11 +3,12 @@
  * wants any more go. Every step may be repeated, interrupted, or run by several servers at once.
  */
 
-import type { Artifact } from "./artifact.ts";
+import type { Artifact, ArtifactStatus } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import { attemptsFolder, STAGING_PREFIX } from "./blob-keys.ts";
 import type { Context } from "./context.ts";
 import { dropUnlessUsed, newEvent, ring } from "./context.ts";
+import type { DuePlace } from "./ports.ts";
 
 export interface SweepReport {
   /** Rows that were due and have been dealt with. */
@@ -32,20 +33,13 @@ export async function sweep(context: Context, options: SweepOptions = {}): Promi
   const { limit = Number.POSITIVE_INFINITY, signal } = options;
   let handled = 0;
   const failures: { artifactId: string; error: unknown }[] = [];
-  const seen = new Set<string>();
   const mayGoOn = (): boolean => signal?.aborted !== true && handled + failures.length < limit;
-  /** Rows that were dealt with and are due still (a worker has not come yet, a clean-up fails): looked past, not at. */
-  let passed = 0;
+  const nextDue = mostUrgentFirst(context);
   while (mayGoOn()) {
-    // As many again as are looked past: a backlog is read a few times in all, not once for each batch.
-    const asked = passed + Math.max(SWEEP_BATCH, passed);
-    const due = await context.artifacts.due(context.now(), asked);
-    const fresh = due.filter(({ id, version }) => !seen.has(`${id}:${version}`));
-    if (fresh.length === 0 && due.length < asked) break;
-    passed = due.length - fresh.length;
-    for (const artifact of fresh) {
+    const due = await nextDue();
+    if (due.length === 0) break;
+    for (const artifact of due) {
       if (!mayGoOn()) break;
-      seen.add(`${artifact.id}:${artifact.version}`);
       try {
         await handleDue(context, artifact);
         handled++;
@@ -55,6 +49,39 @@ export async function sweep(context: Context, options: SweepOptions = {}): Promi
     }
   }
   return { handled, failures };
+}
+
+/**
+ * What somebody waits for comes before what only takes up room, and is looked for again before every batch: removing
+ * the bytes of a mass deletion takes hours, and no ring may be as late.
+ */
+const BY_URGENCY: readonly ArtifactStatus[] = [
+  "upload_started",
+  "created",
+  "upload_completed",
+  "upload_failed",
+  "deleted",
+];
+
+/** Batches of what is due, each row once: one that stays due (its worker has not come, its clean-up fails) is passed. */
+function mostUrgentFirst({ artifacts, now }: Context): () => Promise<readonly Artifact[]> {
+  const places = new Map<ArtifactStatus, DuePlace>();
+  return async () => {
+    for (const status of BY_URGENCY) {
+      const after = places.get(status);
+      const due = await artifacts.due({
+        status,
+        until: now(),
+        ...(after === undefined ? {} : { after }),
+        limit: SWEEP_BATCH,
+      });
+      const last = due.at(-1);
+      if (last === undefined) continue;
+      places.set(status, { dueAt: last.dueAt!, id: last.id });
+      return due;
+    }
+    return [];
+  };
 }
 
 async function handleDue(context: Context, artifact: Artifact): Promise<void> {

@@ -4,7 +4,7 @@
  */
 
 import type { Artifact, FindQuery, Filter, Position, Store } from "@docyard/core";
-import { compareNewestFirst, foldName, match, parseJson } from "@docyard/core";
+import { ARTIFACT_STATUSES, compareNewestFirst, foldName, match, parseJson } from "@docyard/core";
 import { expect } from "vitest";
 import type { StoreCase } from "./store-case.ts";
 import {
@@ -17,7 +17,6 @@ import {
   insertAll,
   query,
   row,
-  STATUSES,
 } from "./store-case.ts";
 
 const idOf = (number: number): string => row(number).id;
@@ -47,7 +46,7 @@ export const FIND_CASES: readonly StoreCase[] = [
           {},
           { search: "abc" },
           { filter: { a: 1 } },
-          { statuses: STATUSES.slice(0, 4) },
+          { statuses: ARTIFACT_STATUSES.slice(0, 4) },
         ]) {
           expect(await artifacts.find(query({ start, ...over }))).toEqual({
             rows: [],
@@ -219,7 +218,7 @@ export const FIND_CASES: readonly StoreCase[] = [
         {},
         { filter: metadata },
         { search: "file-" },
-        { statuses: STATUSES.slice(0, 4) },
+        { statuses: ARTIFACT_STATUSES.slice(0, 4) },
       ]) {
         expect(await idsFound(store, over)).toEqual([idOf(1)]);
         expect(await idsFound(store, { ...over, dockId: "dock_b" })).toEqual([idOf(2)]);
@@ -231,10 +230,12 @@ export const FIND_CASES: readonly StoreCase[] = [
   {
     name: "find shows the statuses that are asked for, merged in order",
     async run({ store }) {
-      const rows = count(20).map((i) => row(i, { status: STATUSES[i % 5]!, createdAt: Math.floor(i / 3) }));
+      const rows = count(20).map((i) =>
+        row(i, { status: ARTIFACT_STATUSES[i % 5]!, createdAt: Math.floor(i / 3) }),
+      );
       await insertAll(store, rows);
       const wanted = [[0], [1], [2], [3], [0, 2], [1, 3], [2, 3, 1], [0, 1, 2, 3], [2, 2]];
-      for (const statuses of wanted.map((some) => some.map((i) => STATUSES[i]!))) {
+      for (const statuses of wanted.map((some) => some.map((i) => ARTIFACT_STATUSES[i]!))) {
         const ids = rows
           .filter(({ status }) => statuses.includes(status))
           .sort(compareNewestFirst)
@@ -318,7 +319,7 @@ export const FIND_CASES: readonly StoreCase[] = [
       );
       const face = "studio";
       expect(await idsFound(store, { face, mediaType: "audio" })).toEqual([idOf(1)]);
-      const statuses = STATUSES.slice(0, 4);
+      const statuses = ARTIFACT_STATUSES.slice(0, 4);
       expect(await idsFound(store, { face, mediaType: "video", statuses })).toEqual([idOf(4), idOf(0)]);
       expect(await idsFound(store, { face, mediaType: "script", filter: { a: 1 } })).toEqual([]);
     },
@@ -330,7 +331,12 @@ export const FIND_CASES: readonly StoreCase[] = [
         store,
         count(5).map((i) => completed(i, { createdAt: 100 + i, metadata: { a: 1 } })),
       );
-      for (const over of [{}, { filter: { a: 1 } }, { search: "file" }, { statuses: STATUSES.slice(0, 4) }]) {
+      for (const over of [
+        {},
+        { filter: { a: 1 } },
+        { search: "file" },
+        { statuses: ARTIFACT_STATUSES.slice(0, 4) },
+      ]) {
         const between = (createdAfter: number, createdBefore: number): Promise<string[]> =>
           idsFound(store, { ...over, createdAfter, createdBefore });
         expect(await between(101, 103)).toEqual([2, 1].map(idOf));

@@ -1,12 +1,13 @@
 /**
  * The conformance suite of the `ArtifactStore` port: every sentence of its contract as a named case, for any driver.
- * Cases about `find` are in `artifact-find.ts`, those about usage, quotas and `walk` in `artifact-usage.ts`; how a driver
- * keeps its rows is its own affair and its own tests'.
+ * Cases about `find` are in `artifact-find.ts`, about `due` in `artifact-due.ts`, about usage, quotas and `walk` in
+ * `artifact-usage.ts`; how a driver keeps its rows is its own affair and its own tests'.
  */
 
 import type { Artifact, Store } from "@docyard/core";
-import { isDocyardError, parseJson } from "@docyard/core";
+import { ARTIFACT_STATUSES, isDocyardError, parseJson } from "@docyard/core";
 import { describe, expect } from "vitest";
+import { DUE_CASES } from "./artifact-due.ts";
 import { FIND_CASES } from "./artifact-find.ts";
 import { USAGE_CASES } from "./artifact-usage.ts";
 import type { OpenStore, StoreCase } from "./store-case.ts";
@@ -25,7 +26,6 @@ import {
   query,
   row,
   runCases,
-  STATUSES,
   winners,
 } from "./store-case.ts";
 
@@ -40,6 +40,7 @@ export function testArtifactStore(name: string, open: () => Promise<OpenStore>):
         ...UPDATE_CASES,
         ...LOOKUP_CASES,
         ...EVENT_CASES,
+        ...DUE_CASES,
         ...USAGE_CASES,
         ...FIND_CASES,
         ...CLOSE_CASES,
@@ -79,9 +80,9 @@ const INSERT_CASES: readonly StoreCase[] = [
     async run({ store }) {
       await insertAll(
         store,
-        STATUSES.map((status, i) => row(i, { status })),
+        ARTIFACT_STATUSES.map((status, i) => row(i, { status })),
       );
-      for (const [i, status] of STATUSES.entries()) {
+      for (const [i, status] of ARTIFACT_STATUSES.entries()) {
         expect((await store.artifacts.get({ id: row(i).id }))?.status).toBe(status);
       }
       expect(await store.artifacts.get({ id: "art_missing" })).toBeNull();
@@ -319,7 +320,7 @@ const UPDATE_CASES: readonly StoreCase[] = [
         completed(1),
         completed(2, { digest: digest(1), dockId: "dock_b" }),
         completed(3, { digest: digest(3) }),
-        ...STATUSES.filter((status) => status !== "upload_completed").map((status, i) =>
+        ...ARTIFACT_STATUSES.filter((status) => status !== "upload_completed").map((status, i) =>
           row(10 + i, { status, digest: digest(1) }),
         ),
         completed(20, { digest: null }),
@@ -411,7 +412,7 @@ const LOOKUP_CASES: readonly StoreCase[] = [
     async run({ store }) {
       await insertAll(
         store,
-        STATUSES.map((status, i) => row(i, { status, digest: digest(7) })),
+        ARTIFACT_STATUSES.map((status, i) => row(i, { status, digest: digest(7) })),
       );
       const found = await store.artifacts.findByDigest(DOCK, digest(7));
       expect(found?.status).toBe("upload_completed");
@@ -461,34 +462,6 @@ const LOOKUP_CASES: readonly StoreCase[] = [
       expect(await artifacts.isBlobInUse(blobKey)).toBe(true);
       await artifacts.update(row(2).id, 1, { status: "deleted" }, event());
       expect(await artifacts.isBlobInUse(blobKey)).toBe(false);
-    },
-  },
-  {
-    name: "due finds rows of any status at or before now, longest due first",
-    async run({ store }) {
-      const dueAts = [50, 10, null, 30, 31, 20];
-      await insertAll(
-        store,
-        dueAts.map((dueAt, i) =>
-          row(i, { dueAt, status: STATUSES[i % STATUSES.length]!, dockId: `dock_${i}` }),
-        ),
-      );
-      const due = (await store.artifacts.due(30, 10)).map(({ dueAt }) => dueAt);
-      expect(due).toEqual([10, 20, 30]);
-      expect((await store.artifacts.due(30, 2)).map(({ dueAt }) => dueAt)).toEqual([10, 20]);
-      expect(await store.artifacts.due(9, 10)).toEqual([]);
-      expect((await store.artifacts.due(10, 10))[0]).toEqual(await store.artifacts.get({ id: row(1).id }));
-    },
-  },
-  {
-    name: "due follows updates",
-    async run({ store: { artifacts } }) {
-      await artifacts.insert(row(1, { dueAt: 10 }), event());
-      await artifacts.update(row(1).id, 1, { dueAt: 20 }, null);
-      expect(await artifacts.due(19, 10)).toEqual([]);
-      expect(await artifacts.due(20, 10)).toHaveLength(1);
-      await artifacts.update(row(1).id, 2, { dueAt: null }, event());
-      expect(await artifacts.due(Number.MAX_SAFE_INTEGER, 10)).toEqual([]);
     },
   },
 ];
@@ -606,7 +579,7 @@ const CLOSE_CASES: readonly StoreCase[] = [
         isBlobInUse: () => artifacts.isBlobInUse("x"),
         usage: () => artifacts.usage(DOCK),
         walk: () => artifacts.walk("", 1),
-        due: () => artifacts.due(1, 1),
+        due: () => artifacts.due({ status: "created", until: 1, limit: 1 }),
         events: () => artifacts.events(DOCK, 0, 1),
         "accounts.insert": () => accounts.insert([]),
         "accounts.find": () => accounts.find("dock", { id: "dock_a" }),

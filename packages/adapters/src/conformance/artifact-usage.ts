@@ -4,7 +4,7 @@
  */
 
 import type { Artifact, ArtifactStatus, Quota, Store, Usage } from "@docyard/core";
-import { isDocyardError, NO_USAGE } from "@docyard/core";
+import { ARTIFACT_STATUSES, isDocyardError, NO_USAGE } from "@docyard/core";
 import { expect } from "vitest";
 import type { StoreCase } from "./store-case.ts";
 import {
@@ -17,7 +17,6 @@ import {
   insertAll,
   query,
   row,
-  STATUSES,
 } from "./store-case.ts";
 
 /** How many racers each race has, and how many of them a quota lets through. */
@@ -78,7 +77,7 @@ const SUM_CASES: readonly StoreCase[] = [
   {
     name: "usage follows an insert of each status and size",
     async run({ store: { artifacts } }) {
-      for (const [s, status] of STATUSES.entries()) {
+      for (const [s, status] of ARTIFACT_STATUSES.entries()) {
         for (const [i, size] of SIZES.entries()) {
           const dockId = `dock_${s}_${i}`;
           await artifacts.insert(completed(s * 10 + i, { status, size, dockId }), event());
@@ -91,8 +90,8 @@ const SUM_CASES: readonly StoreCase[] = [
     name: "usage follows an update from each status to each, with an event and without",
     async run({ store: { artifacts } }) {
       let number = 0;
-      for (const from of STATUSES) {
-        for (const to of STATUSES) {
+      for (const from of ARTIFACT_STATUSES) {
+        for (const to of ARTIFACT_STATUSES) {
           for (const told of [event(), null]) {
             const dockId = `dock_${from}_${to}_${told?.type ?? "none"}`;
             const artifact = completed(number++, { status: from, size: 3, dockId });
@@ -328,7 +327,7 @@ const WALK_CASES: readonly StoreCase[] = [
       const rows = ids.map((id, i) =>
         completed(i, {
           id,
-          status: STATUSES[i % STATUSES.length]!,
+          status: ARTIFACT_STATUSES[i % ARTIFACT_STATUSES.length]!,
           dockId: `dock_${i % 3}`,
           face: i % 2 === 0 ? "machine" : "studio",
         }),

@@ -3,16 +3,7 @@
  * The cases are in `artifact-store.ts`, `artifact-find.ts` and `account-store.ts`.
  */
 
-import type {
-  AccountKind,
-  Artifact,
-  ArtifactEvent,
-  ArtifactStatus,
-  Face,
-  FindQuery,
-  NewEvent,
-  Store,
-} from "@docyard/core";
+import type { AccountKind, Artifact, ArtifactEvent, Face, FindQuery, NewEvent, Store } from "@docyard/core";
 import { addUsage, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
 import { expect, test } from "vitest";
 
@@ -213,13 +204,6 @@ export async function idsFound(store: Store, over: Partial<FindQuery>): Promise<
   return ids;
 }
 
-export const STATUSES: readonly ArtifactStatus[] = [
-  "created",
-  "upload_started",
-  "upload_completed",
-  "upload_failed",
-  "deleted",
-];
 export const FACES: readonly Face[] = ["machine", "studio"];
 
 /** Rejects with `already_exists`, and with nothing else. */

@@ -4,7 +4,7 @@
  */
 
 import type { AccountRecord, Artifact, ArtifactEvent, Store, StoreRecord } from "@docyard/core";
-import { handleOf, NO_USAGE, parseJson } from "@docyard/core";
+import { ARTIFACT_STATUSES, handleOf, NO_USAGE, parseJson } from "@docyard/core";
 import { describe, expect } from "vitest";
 import { client, dock, key, one, organization, serverKey } from "./account-records.ts";
 import type { OpenStore, StoreCase } from "./store-case.ts";
@@ -23,7 +23,6 @@ import {
   query,
   row,
   runCases,
-  STATUSES,
 } from "./store-case.ts";
 
 export type { OpenStore } from "./store-case.ts";
@@ -127,7 +126,12 @@ export async function answersOf(store: Store, records: readonly StoreRecord[]): 
   const lists = docks.flatMap((dockId) =>
     (["machine", "studio"] as const).flatMap((face) => [
       query({ dockId, face, limit: 1_000 }),
-      query({ dockId, face, limit: 1_000, statuses: STATUSES.filter((status) => status !== "deleted") }),
+      query({
+        dockId,
+        face,
+        limit: 1_000,
+        statuses: ARTIFACT_STATUSES.filter((status) => status !== "deleted"),
+      }),
       ...artifacts
         .slice(0, 12)
         .flatMap(({ metadata, filename }) => [
@@ -149,7 +153,12 @@ export async function answersOf(store: Store, records: readonly StoreRecord[]): 
       }),
     ),
     inUse: await Promise.all(artifacts.map(({ blobKey }) => port.isBlobInUse(blobKey ?? ""))),
-    due: (await port.due(Number.MAX_SAFE_INTEGER, 100_000)).map(({ id }) => id),
+    due: await Promise.all(
+      ARTIFACT_STATUSES.map(async (status) => {
+        const due = await port.due({ status, until: Number.MAX_SAFE_INTEGER, limit: 100_000 });
+        return due.map(({ id }) => id);
+      }),
+    ),
     usages: await Promise.all(docks.map((dockId) => port.usage(dockId))),
     events: await Promise.all(docks.map((dockId) => eventsOf(store, dockId))),
     accounts: await Promise.all(
@@ -183,7 +192,7 @@ const DUMP_CASES: readonly StoreCase[] = [
         serverKey(0, { revokedAt: 5 }),
       ];
       await store.accounts.insert(accounts);
-      const rows = STATUSES.map((status, i) => row(9 - i, { status, dockId: `dock_${i % 2}` }));
+      const rows = ARTIFACT_STATUSES.map((status, i) => row(9 - i, { status, dockId: `dock_${i % 2}` }));
       await insertAll(store, rows);
       await store.artifacts.update(rows[0]!.id, 1, { attempts: 1 }, event("artifact.started", 5));
       const records = await dumpOf(store);

@@ -11,6 +11,7 @@ import type {
   AccountStore,
   Artifact,
   ArtifactEvent,
+  ArtifactStatus,
   ArtifactStore,
   FindQuery,
   NewEvent,
@@ -95,10 +96,10 @@ function memoryArtifacts(
     row.status === "upload_completed" && row.digest !== null ? contentName(row.dockId, row.digest) : null,
   );
   const byBlob = createIndex(({ status, blobKey }) => (status === "upload_completed" ? blobKey : null));
-  const byDue = createIndex(({ dueAt }) => (dueAt === null ? null : "due"));
+  const byDue = createIndex(({ status, dueAt }) => (dueAt === null ? null : status));
   const indexes = [byUpload, byDock, byContent, byBlob, byDue];
-  /** No row is due before: what spares an idle sweep the look at every open upload. */
-  let earliestDueAt = Number.POSITIVE_INFINITY;
+  /** No row of the status is due before: what spares an idle sweep the look at every open upload. */
+  const earliestDue = new Map<ArtifactStatus, number>();
   const logs = new Map<string, ArtifactEvent[]>();
   const usages = new Map<string, Usage>();
 
@@ -121,7 +122,9 @@ function memoryArtifacts(
     usages.set(after.dockId, usage);
     rows.set(after.id, after);
     for (const index of indexes) index.move(before, after);
-    earliestDueAt = Math.min(earliestDueAt, after.dueAt ?? Number.POSITIVE_INFINITY);
+    if (after.dueAt !== null) {
+      earliestDue.set(after.status, Math.min(earliestDue.get(after.status) ?? after.dueAt, after.dueAt));
+    }
   };
 
   const requireFreeId = ({ id, uploadId }: Artifact): void => {
@@ -208,12 +211,14 @@ function memoryArtifacts(
           .slice(0, limit),
       ),
 
-    due: (now, limit) =>
+    due: ({ status, until, after, limit }) =>
       call(() => {
-        if (now < earliestDueAt) return [];
-        const all = [...byDue.all("due")].sort((a, b) => a.dueAt! - b.dueAt! || (a.id < b.id ? -1 : 1));
-        earliestDueAt = all[0]?.dueAt ?? Number.POSITIVE_INFINITY;
-        return all.filter((row) => row.dueAt! <= now).slice(0, limit);
+        if (until < (earliestDue.get(status) ?? Number.POSITIVE_INFINITY)) return [];
+        const all = [...byDue.all(status)].sort(compareDue);
+        earliestDue.set(status, all[0]?.dueAt ?? Number.POSITIVE_INFINITY);
+        return all
+          .filter((row) => row.dueAt! <= until && (after === undefined || compareDue(row, after) > 0))
+          .slice(0, limit);
       }),
 
     events: (dockId, after, limit) =>
@@ -259,6 +264,11 @@ function memoryArtifacts(
       };
     },
   };
+}
+
+/** Longest due first, ids break ties. */
+function compareDue(a: Pick<Artifact, "dueAt" | "id">, b: Pick<Artifact, "dueAt" | "id">): number {
+  return a.dueAt! - b.dueAt! || (a.id < b.id ? -1 : Number(a.id > b.id));
 }
 
 /** Rows by a name that each has, or has not. */

@@ -163,6 +163,14 @@ const MIGRATIONS: readonly Migration[] = [
         where listing_stretch.listing = made.listing and listing_stretch.stretch = made.stretch`,
     ],
   },
+  {
+    name: "what is due, by status",
+    // An older process finds its rows as before, sorting them.
+    statements: () => [
+      "drop index artifact_due",
+      "create index artifact_due on artifact (status, due_at, id) where due_at is not null",
+    ],
+  },
 ];
 
 /** The newest schema that this program knows. */

@@ -106,6 +106,9 @@ async function migrateNow(pool: Pool): Promise<Migrated> {
   if (from > SCHEMA_VERSION) throw new NewerSchemaError(from);
   return transaction(pool, "write", function* (): Sql<Migrated> {
     yield { sql: `select pg_advisory_xact_lock(${MIGRATION_LOCK})`, parameters: [] };
+    // Where every writer begins: those under way end before a step locks what they are about to need, instead of each
+    // waiting for the other.
+    if (from > 0) yield { sql: "lock table artifact in access exclusive mode", parameters: [] };
     return yield* migrateSql(postgresDialect, Date.now());
   });
 }

@@ -8,6 +8,9 @@ import type {
   ArtifactChange,
   ArtifactEvent,
   ArtifactKey,
+  ArtifactStatus,
+  DuePlace,
+  DueQuery,
   Face,
   FindQuery,
   Found,
@@ -53,9 +56,12 @@ export interface ArtifactSql {
   isBlobInUse(blobKey: string): Sql<boolean>;
   usage(dockId: string): Sql<Usage>;
   walk(after: string, limit: number): Sql<Artifact[]>;
-  due(now: number, limit: number): Sql<Artifact[]>;
+  due(query: DueQuery): Sql<Artifact[]>;
   events(dockId: string, after: number, limit: number): Sql<ArtifactEvent[]>;
 }
+
+/** No row is due before 1970. */
+const BEFORE_ALL: DuePlace = { dueAt: -1, id: "" };
 
 type UpdateValues = Partial<NewArtifactRow> & { n: number; version: number };
 
@@ -117,12 +123,14 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
   const rowsAfter = statement((p: { after: string; limit: number }) =>
     db.selectFrom("artifact").selectAll().where("id", ">", p.after).orderBy("id").limit(integer(p.limit)),
   );
-  const dueRows = statement((p: { now: number; limit: number }) =>
+  const dueRows = statement((p: { status: ArtifactStatus; until: number; limit: number } & DuePlace) =>
     db
       .selectFrom("artifact")
       .selectAll()
-      .where("due_at", "<=", p.now)
+      .where(sql<boolean>`status = ${text(p.status)}`)
+      .where("due_at", "<=", p.until)
       .where("due_at", "is not", null)
+      .where((e) => e(e.refTuple("due_at", "id"), ">", e.tuple(p.dueAt, p.id)))
       .orderBy("due_at")
       .orderBy("id")
       .limit(integer(p.limit)),
@@ -199,8 +207,8 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       return (yield* all(rowsAfter({ after, limit }))).map(fromRow);
     },
 
-    *due(now, limit) {
-      return (yield* all(dueRows({ now, limit }))).map(fromRow);
+    *due({ after = BEFORE_ALL, ...query }) {
+      return (yield* all(dueRows({ ...query, ...after }))).map(fromRow);
     },
 
     events: (dockId, after, limit) => events.read(dockId, after, limit),

@@ -90,7 +90,7 @@ export function sqlStore(dialect: Dialect, runner: Runner): Store {
       isBlobInUse: (blobKey) => read(() => artifacts.isBlobInUse(blobKey), true),
       usage: (dockId) => read(() => artifacts.usage(dockId), true),
       walk: (after, limit) => read(() => artifacts.walk(after, limit), true),
-      due: (now, limit) => read(() => artifacts.due(now, limit), true),
+      due: (query) => read(() => artifacts.due(query), true),
       events: (dockId, after, limit) => read(() => artifacts.events(dockId, after, limit), true),
     },
     accounts: {

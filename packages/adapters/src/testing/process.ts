@@ -14,13 +14,26 @@ import type {
   SettingsInput,
   Store,
 } from "@docyard/core";
-import { CHORES_INTERVAL_MS, createDocyard, createProvisioning, SWEEP_INTERVAL_MS } from "@docyard/core";
+import {
+  ARTIFACT_STATUSES,
+  CHORES_INTERVAL_MS,
+  createDocyard,
+  createProvisioning,
+  SWEEP_INTERVAL_MS,
+} from "@docyard/core";
 import { memoryLimit } from "../limit/memory.ts";
 import { memoryQueue } from "../queue/memory.ts";
 import type { VirtualClock } from "./clock.ts";
 import type { FaultRegistry, Life } from "./faults.ts";
 import { Crashed } from "./faults.ts";
 import type { Tasks } from "./tasks.ts";
+
+async function isAnythingDue({ artifacts }: Store, until: number): Promise<boolean> {
+  for (const status of ARTIFACT_STATUSES) {
+    if ((await artifacts.due({ status, until, limit: 1 })).length > 0) return true;
+  }
+  return false;
+}
 
 /** What an app is made of; `createApp` of `@docyard/server` takes it as it is. */
 export interface AppParts {
@@ -169,7 +182,7 @@ export function startProcess<App extends FetchApp>(options: ProcessOptions<App>)
       const at = now();
       // A day has 2,880 sweeps: those that can find nothing, and that no fault waits for, are not worth a look each.
       const isIdle = !isStart && at < nextHourlyAt && faults.list().length === 0;
-      if (isIdle && (await store.artifacts.due(at, 1)).length === 0) {
+      if (isIdle && !(await isAnythingDue(store, at))) {
         nextSweepAt = at + SWEEP_INTERVAL_MS;
         return false;
       }
