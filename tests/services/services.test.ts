@@ -219,10 +219,15 @@ describe("a daemon that cannot start", () => {
 
 describe("programs", () => {
   let cache: string;
+  let bin: string;
   beforeAll(async () => {
     cache = await mkdtemp(join(tmpdir(), "docyard-cache-"));
+    bin = await mkdtemp(join(tmpdir(), "docyard-bin-"));
   });
-  afterAll(() => rm(cache, { recursive: true }));
+  afterAll(async () => {
+    await rm(cache, { recursive: true });
+    await rm(bin, { recursive: true });
+  });
 
   const wanted = (name: string, ...packages: string[]) => ({
     name,
@@ -232,21 +237,20 @@ describe("programs", () => {
   });
 
   test("on PATH are used as they are", async () => {
-    const bin = await mkdtemp(join(tmpdir(), "docyard-bin-"));
-    await cp("/bin/true", join(bin, "redis-server"));
-    const lookup = findOrFetch(wanted("path", "docyard-no-such-package"), { cache, path: bin });
-    const { path, libraries } = await lookup.finally(() => rm(bin, { recursive: true }));
-    expect(path("redis-server")).toBe(join(bin, "redis-server"));
+    const program = join(bin, "redis-server");
+    await cp("/bin/true", program);
+    const { path, libraries } = await findOrFetch(wanted("path", "none"), { cache, path: bin });
+    expect(path("redis-server")).toBe(program);
     expect(libraries).toBeNull();
     expect(await readdir(cache)).toEqual([]);
   });
 
   test("in the cache are used without fetching", async () => {
-    const bin = join(cache, "kept/usr/bin");
-    await mkdir(bin, { recursive: true });
-    await cp("/bin/true", join(bin, "redis-server"));
+    const folder = join(cache, "kept/usr/bin");
+    await mkdir(folder, { recursive: true });
+    await cp("/bin/true", join(folder, "redis-server"));
     const { path } = await findOrFetch(wanted("kept"), { cache, path: "" });
-    expect(path("redis-server")).toBe(join(bin, "redis-server"));
+    expect(path("redis-server")).toBe(join(folder, "redis-server"));
   });
 
   test("that cannot be fetched are one clear line that names the variables", async () => {
