@@ -382,6 +382,13 @@ describe("authenticate", () => {
   });
 });
 
+test("a list's filter is bounded whoever asks, not only over HTTP", async () => {
+  const reader = await (await createWorld()).reader("dock_a");
+  const tags = (count: number) => ({ tags: Array.from({ length: count }, (_, i) => i) });
+  expect((await reader.list({ filter: tags(31) })).items).toEqual([]);
+  await expect(reader.list({ filter: tags(32) })).rejects.toMatchObject({ code: "invalid_argument" });
+});
+
 describe("limits of a dock handle", () => {
   test("list requests are counted per client, refused ones with the time to wait", async () => {
     const world = await createWorld({ settings: { limits: { list: { max: 2, windowMs: MINUTE_MS } } } });

@@ -1,7 +1,7 @@
 /** What is deleted by age: exactly what a rule names, and no byte that somebody still wants. */
 
-import type { RetentionRule } from "@docyard/core";
-import { match } from "@docyard/core";
+import type { BackgroundReport, FindQuery, RetentionRule } from "@docyard/core";
+import { DocyardError, match } from "@docyard/core";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { addStudioArtifact, bytesOf, createWorld, HOUR_MS, MINUTE_MS, stage, type World } from "./world.ts";
@@ -106,6 +106,36 @@ describe("retention", () => {
       by: null,
       data: { reason: "retention" },
     });
+  });
+
+  test("a dock whose rules cannot be followed is told of, and the others' are", async () => {
+    const world = await createWorld();
+    for (const dockId of ["dock_a", "dock_b"] as const) {
+      await complete(world, dockId, {}, dockId);
+      await world.store.accounts.update("dock", dockId, { retention: [{ afterMs: MINUTE_MS }] });
+    }
+    world.advance(HOUR_MS);
+    const slow = new Error("canceling statement due to statement timeout");
+    const broken = (error: Error) =>
+      world.hooked((call, run, [query]) => {
+        if (call === "artifacts.find" && (query as FindQuery).dockId === "dock_a") throw error;
+        return run();
+      });
+    expect(await broken(slow).applyRetention({ dryRun: false })).toMatchObject({
+      artifacts: 1,
+      docks: { dock_b: { artifacts: 1 } },
+      failures: [{ dockId: "dock_a", error: slow }],
+    });
+    expect(await statuses(world)).toEqual({ "dock_a.txt": "upload_completed", "dock_b.txt": "deleted" });
+    const heard: BackgroundReport[] = [];
+    const background = broken(slow).runInBackground({ onReport: (report) => heard.push(report) });
+    await expect
+      .poll(() => heard)
+      .toContainEqual({ kind: "retention_failed", dockId: "dock_a", error: slow });
+    await background.stop();
+    // Gone for one is gone for all: nobody waits for every dock in turn.
+    const away = new DocyardError("upstream_failed", "the database is away");
+    await expect(broken(away).applyRetention()).rejects.toBe(away);
   });
 
   test("bytes that a younger artifact shares stay", async () => {

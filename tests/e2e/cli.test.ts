@@ -301,6 +301,7 @@ describe("what a dock may hold, and for how long", () => {
         artifacts: 0,
         bytes: 0,
         docks: [],
+        failed: [],
       });
       expect((await run(["retention"], here())).stdout).toMatch(/0 artifacts \(0B\) would be deleted/);
       expect(await runJson([...retention, "--clear"], here())).not.toHaveProperty("retention");

@@ -44,6 +44,11 @@ function write(log: Logger, report: BackgroundReport, verbose: boolean): void {
       return log.info({ removed: report.removed }, "removed staged bytes that nobody wants");
     case "retired":
       return log.info({ artifacts: report.artifacts }, "deleted what the retention rules say is too old");
+    case "retention_failed":
+      return log.error(
+        { dockId: report.dockId, ...why(report.error, verbose) },
+        "retention failed for a dock",
+      );
   }
 }
 

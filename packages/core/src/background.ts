@@ -46,7 +46,9 @@ export type BackgroundReport =
   /** Staged bytes that nobody wants any more have been removed. */
   | { readonly kind: "staging_swept"; readonly removed: number }
   /** Artifacts that a retention rule says are too old have been deleted. */
-  | { readonly kind: "retired"; readonly artifacts: number };
+  | { readonly kind: "retired"; readonly artifacts: number }
+  /** The retention rules of one dock could not be followed to their end. */
+  | { readonly kind: "retention_failed"; readonly dockId: string; readonly error: unknown };
 
 export interface Background {
   /** Gives back what is being ingested, finishes what is being swept, and resolves; repeating it is harmless. */
@@ -130,8 +132,9 @@ async function sweepOnce({ docyard, signal, onReport }: Work): Promise<void> {
 }
 
 async function doChores({ docyard, signal, onReport }: Work): Promise<void> {
-  const { artifacts } = await docyard.applyRetention({ dryRun: false, signal });
+  const { artifacts, failures } = await docyard.applyRetention({ dryRun: false, signal });
   if (artifacts > 0) onReport({ kind: "retired", artifacts });
+  for (const failure of failures) onReport({ kind: "retention_failed", ...failure });
   // Last: it asks the most of the blob store, and what it may not do there is no reason to keep what is too old.
   const removed = await docyard.sweepStaging({ signal });
   if (removed > 0) onReport({ kind: "staging_swept", removed });

@@ -10,6 +10,7 @@ import type { Context } from "./context.ts";
 import { bug, invalid, newEvent, ROUNDS_MAX, shown, signDownload, tombstone } from "./context.ts";
 import { DocyardError } from "./errors.ts";
 import type { Filter } from "./filter.ts";
+import { requireFilter } from "./filter.ts";
 import type { PageNumbers, PageStart } from "./page.ts";
 import { clampLimit, decodeCursor, PAGE_LIMIT_DEFAULT, pageNumbers } from "./page.ts";
 import type { SignedUrl } from "./ports.ts";
@@ -45,6 +46,7 @@ export async function listArtifacts(
 ): Promise<{ items: Listed[]; page: PageNumbers }> {
   const { start, limit } = checkPaging(input);
   const { statuses = ["upload_completed"], filter, search, createdAfter, createdBefore, mediaType } = input;
+  if (filter !== undefined) requireFilter(filter);
   const found = await context.artifacts.find({
     dockId: dock.id,
     face,

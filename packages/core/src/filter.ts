@@ -125,9 +125,14 @@ export function parseFilter(text: string): Filter {
       'metadata must be a JSON object, for example {"patientId":"12345"}',
     );
   }
-  const fault = shapeFault(value, "metadata", FILTER_VALUES_MAX);
-  if (fault !== null) throw new DocyardError("invalid_argument", fault);
+  requireFilter(value);
   return value;
+}
+
+/** @throws DocyardError `invalid_argument` for a filter that is too deep, has too many values, or a number too large. */
+export function requireFilter(filter: Filter): void {
+  const fault = shapeFault(filter, "metadata", FILTER_VALUES_MAX);
+  if (fault !== null) throw new DocyardError("invalid_argument", fault);
 }
 
 /** Why this metadata is refused, or null: too deep, too many values, too large, a number beyond JavaScript's. */

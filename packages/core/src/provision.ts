@@ -7,7 +7,7 @@ import type { ApiKey, Dock, MachineClient, Organization, Scope, ServerKey } from
 import { digestSecret, isDockId, isScope, SCOPES } from "./access.ts";
 import { isId } from "./artifact.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
-import { metadataFault } from "./filter.ts";
+import { requireFilter } from "./filter.ts";
 import type { IdSource } from "./id.ts";
 import { createIdSource, newSecret } from "./id.ts";
 import type { AccountStore } from "./ports.ts";
@@ -258,8 +258,7 @@ export function createProvisioning(accounts: AccountStore, options: Provisioning
         if (!(Number.isSafeInteger(afterMs) && afterMs >= RETENTION_MS_MIN)) {
           throw new DocyardError("invalid_argument", "A retention rule waits for at least a minute");
         }
-        const fault = metadataFault(metadata);
-        if (fault !== null) throw new DocyardError("invalid_argument", fault);
+        requireFilter(metadata);
       }
       if (rules.length > RETENTION_RULES_MAX) {
         throw new DocyardError(

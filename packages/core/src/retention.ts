@@ -4,9 +4,11 @@
  * still want stays.
  */
 
+import type { Dock } from "./access.ts";
 import type { Artifact, Face } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { newEvent, tombstone } from "./context.ts";
+import { isDocyardError } from "./errors.ts";
 import type { PageStart } from "./page.ts";
 import type { RetentionRule } from "./quota.ts";
 
@@ -25,45 +27,59 @@ export interface RetentionReport {
   readonly bytes: number;
   /** By dock; docks without a finding are left out. */
   readonly docks: Readonly<Record<string, { readonly artifacts: number; readonly bytes: number }>>;
+  /** Docks whose rules could not be followed to their end, and why; the next run tries again. */
+  readonly failures: readonly { readonly dockId: string; readonly error: unknown }[];
 }
 
 const BATCH = 500;
 const FACES: readonly Face[] = ["machine", "studio"];
 
-/** Rejects with the signal's reason when it aborts; what was deleted by then stays deleted. */
+/**
+ * Rejects with the signal's reason when it aborts, and when the store is away, which it is for every dock; what was
+ * deleted by then stays deleted.
+ */
 export async function applyRetention(
   context: Context,
   { dryRun = true, signal, onProgress }: RetentionOptions = {},
 ): Promise<RetentionReport> {
-  let report: RetentionReport = { artifacts: 0, bytes: 0, docks: {} };
-  for (const { id: dockId, retention = [] } of await context.accounts.list("dock")) {
+  let report: RetentionReport = { artifacts: 0, bytes: 0, docks: {}, failures: [] };
+  for (const dock of await context.accounts.list("dock")) {
     /** An artifact that two rules want is one artifact. */
     const seen = new Set<string>();
-    for (const rule of retention) {
-      for (const face of FACES) {
-        for await (const page of wanted(context, dockId, face, rule)) {
-          signal?.throwIfAborted();
-          for (const artifact of page) {
-            if (seen.has(artifact.id)) continue;
-            if (dryRun) seen.add(artifact.id);
-            else if (!(await remove(context, artifact))) continue;
-            report = counting(report, artifact);
-          }
-          onProgress?.(report);
+    try {
+      for await (const page of wanted(context, dock)) {
+        signal?.throwIfAborted();
+        for (const artifact of page) {
+          if (seen.has(artifact.id)) continue;
+          if (dryRun) seen.add(artifact.id);
+          else if (!(await remove(context, artifact))) continue;
+          report = counting(report, artifact);
         }
+        onProgress?.(report);
       }
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (isDocyardError(error, "upstream_failed")) throw error;
+      report = { ...report, failures: [...report.failures, { dockId: dock.id, error }] };
     }
   }
   return report;
 }
 
-/** Page by page along the list's own order, which deleting a row behind the cursor does not disturb. */
-async function* wanted(
+/** What the dock's rules name, page by page, rule by rule. */
+async function* wanted(context: Context, { id, retention = [] }: Dock): AsyncGenerator<readonly Artifact[]> {
+  for (const rule of retention) {
+    for (const face of FACES) yield* oldEnough(context, id, face, rule);
+  }
+}
+
+/** Along the list's own order, which deleting a row behind the cursor does not disturb. */
+async function* oldEnough(
   { artifacts, now }: Context,
   dockId: string,
   face: Face,
   { afterMs, metadata }: RetentionRule,
-): AsyncGenerator<readonly Artifact[], void, void> {
+): AsyncGenerator<readonly Artifact[]> {
   const createdBefore = now() - afterMs;
   let start: PageStart = { offset: 0 };
   for (;;) {
@@ -94,10 +110,12 @@ async function remove(context: Context, artifact: Artifact): Promise<boolean> {
   return removed !== null;
 }
 
-function counting({ artifacts, bytes, docks }: RetentionReport, { dockId, size }: Artifact): RetentionReport {
+function counting(report: RetentionReport, { dockId, size }: Artifact): RetentionReport {
+  const { artifacts, bytes, docks } = report;
   const dock = docks[dockId] ?? { artifacts: 0, bytes: 0 };
   const add = size ?? 0;
   return {
+    ...report,
     artifacts: artifacts + 1,
     bytes: bytes + add,
     docks: { ...docks, [dockId]: { artifacts: dock.artifacts + 1, bytes: dock.bytes + add } },
