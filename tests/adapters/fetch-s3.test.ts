@@ -38,7 +38,7 @@ test.each([
   [301, "PermanentRedirect", "source_failed", /: .* check the region and endpoint/],
   [403, "RequestTimeTooSkewed", "upstream_failed", "Bucket my-bucket could not be read"],
   [400, "RequestTimeout", "upstream_failed", "Bucket my-bucket could not be read"],
-  [500, "InternalError", "upstream_failed", /does not answer/],
+  [500, "InternalError", "upstream_failed", "Bucket my-bucket could not be read"],
 ])("%i %s is %s", async (status, name, code, message) => {
   const body = `<?xml version="1.0"?><Error><Code>${name}</Code><Message>not-to-be-told</Message></Error>`;
   const { url } = await server((_, response) => response.writeHead(status).end(body));

@@ -733,6 +733,22 @@ describe("connections that break", () => {
   });
 });
 
+test.each([
+  [400, "RequestTimeout"],
+  [409, "OperationAborted"],
+])("%i %s passes, whatever its status says", async (status, code) => {
+  const server = createServer((_, target) =>
+    target
+      .writeHead(status, { "content-type": "application/xml", connection: "close" })
+      .end(`<Error><Code>${code}</Code><Message>try again</Message></Error>`),
+  ).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  const store = await open({ endpoint: `http://127.0.0.1:${port}`, prefix: "" });
+  await expect(store.list("", { limit: 1 })).rejects.toMatchObject({ code: "upstream_failed" });
+  await shut(server);
+});
+
 test("a refusal without a word is told by its status", async () => {
   const refusing = createServer((_, target) => target.writeHead(403).end()).listen(0, "127.0.0.1");
   await once(refusing, "listening");

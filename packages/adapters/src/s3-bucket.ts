@@ -177,6 +177,9 @@ export async function attestedDigest(
   return Buffer.from(claim.ChecksumSHA256, "base64").toString("hex");
 }
 
+/** What passes, though it has the status of a request that should not be repeated. */
+const PASSING: ReadonlySet<string | undefined> = new Set(["RequestTimeout", "OperationAborted"]);
+
 /** The server is unreachable, overloaded or broken: nothing is known of the object, and trying again may help. */
 function isOutage(error: unknown): boolean {
   const {
@@ -189,7 +192,7 @@ function isOutage(error: unknown): boolean {
     readonly $metadata?: { readonly httpStatusCode?: number };
   };
   const status = metadata?.httpStatusCode;
-  if (status !== undefined) return status >= 500 || status === 429;
+  if (status !== undefined) return status >= 500 || status === 429 || PASSING.has(name);
   // Of the system (ECONNREFUSED, ENOTFOUND …) or of the vendor's own clock.
   return typeof code === "string" || name === "TimeoutError";
 }

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { GetObjectCommandOutput } from "@aws-sdk/client-s3";
 import type { OpenOptions, S3Source, SourceBody } from "@docyard/core";
-import { DocyardError, parseS3Path } from "@docyard/core";
+import { DocyardError, isDocyardError, parseS3Path } from "@docyard/core";
 import type { Bucket } from "../s3-bucket.ts";
 import { isMissing, openBucket } from "../s3-bucket.ts";
 import { ending } from "./transfer.ts";
@@ -153,7 +153,11 @@ const NO_REGION = "the S3 credentials of this API key name no region";
 
 /** The vendor's errors in our words: what will stay so, and what may pass. Names the bucket, never a key or a secret. */
 function told(error: unknown, bucket: string): DocyardError {
-  if (error instanceof DocyardError) return error;
+  const passing = (): DocyardError =>
+    new DocyardError("upstream_failed", `Bucket ${bucket} could not be read`, { cause: error });
+  // Of several storages that a server knows, this one.
+  if (isDocyardError(error, "upstream_failed")) return passing();
+  if (isDocyardError(error)) return error;
   const { name = "", $metadata: metadata } = error as {
     readonly name?: string;
     readonly $metadata?: { readonly httpStatusCode?: number };
@@ -161,13 +165,11 @@ function told(error: unknown, bucket: string): DocyardError {
   const status = metadata?.httpStatusCode;
   const failed = (reason: string): DocyardError =>
     new DocyardError("source_failed", `Bucket ${bucket}: ${reason}`, { cause: error });
-  const passing = (): DocyardError =>
-    new DocyardError("upstream_failed", `Bucket ${bucket} could not be read`, { cause: error });
   if (isMissing(error)) return failed("there is no such object");
   const words = error instanceof Error && error.message === "Region is missing" ? NO_REGION : FINAL[name];
   if (words !== undefined) return failed(words);
-  // Told with the status of a bad request, and passes.
-  if (name === "RequestTimeout" || name === "RequestTimeTooSkewed") return passing();
+  // Told with the status of a refusal, and passes.
+  if (name === "RequestTimeTooSkewed") return passing();
   if (status === 401 || status === 403) return failed("the S3 credentials of this API key are refused");
   if (status === 412) return failed("the object changed while it was being read");
   if (status === 400 || status === 301 || status === 307) {
