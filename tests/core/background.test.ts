@@ -10,6 +10,7 @@ import { memoryStore } from "@docyard/adapters/store/memory";
 import type { Artifact, BackgroundReport, Docyard, Queue } from "@docyard/core";
 import { createDocyard } from "@docyard/core";
 import { describe, expect, test } from "vitest";
+import { dueRows } from "./audit.ts";
 import { artifactRow } from "./rows.ts";
 import { fakeIngest } from "./studio-parts.ts";
 import { addStudioArtifact, bytesOf, createWorld, HOUR_MS, MINUTE_MS, type World } from "./world.ts";
@@ -131,6 +132,21 @@ describe("the sweep", () => {
     // A batch ends first.
     expect(second).toBeLessThanOrEqual(101);
     expect(done).toHaveLength(dead + 2);
+  });
+
+  test("deals with some at a time, and has dealt with all when it is over", async () => {
+    const world = await createWorld();
+    for (let n = 0; n < 20; n++) await addDue(world, n, { status: "deleted", dueAt: n });
+    let [running, most] = [0, 0];
+    const watched = world.hooked(async (call, run) => {
+      if (call !== "artifacts.update") return run();
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      return run().finally(() => running--);
+    });
+    expect(await watched.sweep({ limit: 10 })).toEqual({ handled: 10, failures: [] });
+    expect({ running, most }).toEqual({ running: 0, most: 4 });
+    expect((await dueRows(world)).length).toBe(10);
   });
 
   test("comes to what is behind rows that it cannot deal with", async () => {

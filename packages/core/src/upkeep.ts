@@ -8,13 +8,19 @@ import { nextStatus } from "./artifact.ts";
 import { attemptsFolder, STAGING_PREFIX } from "./blob-keys.ts";
 import type { Context } from "./context.ts";
 import { dropUnlessUsed, newEvent, ring } from "./context.ts";
+import { inOrder } from "./in-order.ts";
 import type { DuePlace } from "./ports.ts";
 
 export interface SweepReport {
   /** Rows that were due and have been dealt with. */
   readonly handled: number;
   /** Rows that were due and could not be; they stay due. The errors are for the log. */
-  readonly failures: readonly { readonly artifactId: string; readonly error: unknown }[];
+  readonly failures: readonly Failure[];
+}
+
+interface Failure {
+  readonly artifactId: string;
+  readonly error: unknown;
 }
 
 export interface SweepOptions {
@@ -23,30 +29,25 @@ export interface SweepOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Rows taken at a time: bounded memory and short transactions (lesson R-24). */
+/** Rows read at a time: bounded memory and short transactions (lesson R-24). */
 const SWEEP_BATCH = 100;
+/** Rows dealt with at a time: one waits for its bucket while others do; not more, since requests come first. */
+const SWEEP_WIDTH = 4;
 /** Keys listed at a time. */
 const LIST_BATCH = 1_000;
 
 /** Deals with every row that is due: expires abandoned uploads, rings for workers, removes dead bytes. */
 export async function sweep(context: Context, options: SweepOptions = {}): Promise<SweepReport> {
-  const { limit = Number.POSITIVE_INFINITY, signal } = options;
   let handled = 0;
-  const failures: { artifactId: string; error: unknown }[] = [];
-  const mayGoOn = (): boolean => signal?.aborted !== true && handled + failures.length < limit;
-  const nextDue = mostUrgentFirst(context);
-  while (mayGoOn()) {
-    const due = await nextDue();
-    if (due.length === 0) break;
-    for (const artifact of due) {
-      if (!mayGoOn()) break;
-      try {
-        await handleDue(context, artifact);
-        handled++;
-      } catch (error) {
-        failures.push({ artifactId: artifact.id, error });
-      }
-    }
+  const failures: Failure[] = [];
+  const deal = (artifact: Artifact): Promise<Failure | null> =>
+    handleDue(context, artifact).then(
+      () => null,
+      (error: unknown) => ({ artifactId: artifact.id, error }),
+    );
+  for await (const failure of inOrder(mostUrgentFirst(context, options), SWEEP_WIDTH, deal)) {
+    if (failure === null) handled++;
+    else failures.push(failure);
   }
   return { handled, failures };
 }
@@ -63,10 +64,13 @@ const BY_URGENCY: readonly ArtifactStatus[] = [
   "deleted",
 ];
 
-/** Batches of what is due, each row once: one that stays due (its worker has not come, its clean-up fails) is passed. */
-function mostUrgentFirst({ artifacts, now }: Context): () => Promise<readonly Artifact[]> {
+/** What is due, each row once: one that stays due (its worker has not come, its clean-up fails) is passed. */
+async function* mostUrgentFirst(
+  { artifacts, now }: Context,
+  { limit = Number.POSITIVE_INFINITY, signal }: SweepOptions,
+): AsyncGenerator<Artifact, void, void> {
   const places = new Map<ArtifactStatus, DuePlace>();
-  return async () => {
+  const nextBatch = async (): Promise<readonly Artifact[]> => {
     for (const status of BY_URGENCY) {
       const after = places.get(status);
       const due = await artifacts.due({
@@ -82,6 +86,13 @@ function mostUrgentFirst({ artifacts, now }: Context): () => Promise<readonly Ar
     }
     return [];
   };
+  let left = limit;
+  for (let batch = await nextBatch(); batch.length > 0; batch = await nextBatch()) {
+    for (const artifact of batch) {
+      if (signal?.aborted === true || left-- <= 0) return;
+      yield artifact;
+    }
+  }
 }
 
 async function handleDue(context: Context, artifact: Artifact): Promise<void> {
