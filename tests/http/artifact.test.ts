@@ -301,6 +301,8 @@ describe("create", () => {
     [{ hash: 7 }, /^hash /],
     [{ contentType: "text" }, /^contentType /],
     [{ contentType: "text/plain\r\nX: y" }, /^contentType /],
+    [{ contentType: "text/plain\r\n;x=y" }, /^contentType /],
+    [{ contentType: `text/plain${" ".repeat(400)};x=y` }, /^contentType /],
     [{ contentType: 7 }, /^contentType /],
     [{ metadata: [] }, /^metadata /],
     [{ metadata: { a: "x".repeat(70_000) } }, /^metadata /],

@@ -57,7 +57,7 @@ export interface Completed {
 
 const DEFAULT_CONTENT_TYPE = "application/octet-stream";
 /** RFC 6838 names with optional parameters, in visible ASCII: it becomes a header of every download. */
-export const CONTENT_TYPE: RegExp = /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(?:\s*;[\x20-\x7e]{0,256})?$/;
+export const CONTENT_TYPE: RegExp = /^[\w!#$&^.+-]{1,127}\/[\w!#$&^.+-]{1,127}(?: ?;[\x20-\x7e]{0,256})?$/;
 
 /** See `WritableDock.create`. */
 export async function createUpload(

@@ -342,7 +342,7 @@ function createRequest(sizeMax: number): z.ZodType {
       },
       contentType: {
         description: "A media type (RFC 6838); found by the extension when absent",
-        pattern: "^[\\w!#$&^.+-]{1,127}/[\\w!#$&^.+-]{1,127}(?:\\s*;[\\x20-\\x7e]{0,256})?$",
+        pattern: "^[\\w!#$&^.+-]{1,127}/[\\w!#$&^.+-]{1,127}(?: ?;[\\x20-\\x7e]{0,256})?$",
       },
       size: {
         description: "Bytes; the upload must have exactly so many. One over the maximum is answered 409",
