@@ -7,7 +7,7 @@ import { ffmpegMedia } from "@docyard/adapters/media/ffmpeg";
 import { mediabunnyMedia } from "@docyard/adapters/media/mediabunny";
 import type { Media } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -137,16 +137,20 @@ describe("probing", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const web = `http://127.0.0.1:${(server.address() as AddressInfo).port}/a.ts`;
     const local = await stream(1);
+    const neighbour = joinPath(scratchDir, "neighbour.ts");
+    await copyFile(local, neighbour);
     for (const text of [
       `#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n${web}\n#EXT-X-ENDLIST\n`,
       `#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile://${local}\n#EXT-X-ENDLIST\n`,
       `ffconcat version 1.0\nfile '${local}'\n`,
       `ffconcat version 1.0\nfile '${web}'\n`,
+      "ffconcat version 1.0\nfile neighbour.ts\nduration 1\n",
       `<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><BaseURL>${web}</BaseURL></Period></MPD>`,
     ]) {
       expect(await media.probe(bytesInput(Buffer.from(text)))).toBeNull();
     }
     expect(visits).toBe(0);
+    await rm(neighbour);
     await new Promise((resolve) => server.close(resolve));
   });
 

@@ -36,7 +36,9 @@ export interface FfmpegMediaOptions {
 
 /** Demuxers that read one file and follow nothing it names. */
 const DEMUXERS =
-  "avi,mpegts,mpeg,flac,asf,flv,matroska,mov,ogg,mp3,aac,wav,aiff,ac3,eac3,dts,caf,amr,w64,mxf,rm,mpegvideo,h264,hevc,concat";
+  "avi,mpegts,mpeg,flac,asf,flv,matroska,mov,ogg,mp3,aac,wav,aiff,ac3,eac3,dts,caf,amr,w64,mxf,rm,mpegvideo,h264,hevc";
+/** What reads the list of a join, which docyard has written: no client's file may be one. */
+const LIST_DEMUXER = "concat";
 
 /** Bytes of a program's output that are read. */
 const OUTPUT_MAX = 4 * 1024 * 1024;
@@ -184,7 +186,10 @@ async function look(options: FfmpegMediaOptions, path: string, signal: AbortSign
   const asked = ["-show_format", "-show_streams", "-show_data_hash", "sha256", "-of", "json"];
   let output: ProbeOutput;
   try {
-    const text = await run(ffprobe, [...guards(), ...asked, "-i", path], { timeoutMs: probeMs, signal });
+    const text = await run(ffprobe, [...guards(DEMUXERS), ...asked, "-i", path], {
+      timeoutMs: probeMs,
+      signal,
+    });
     output = JSON.parse(text) as ProbeOutput;
   } catch (error) {
     if (signal.aborted || isMissing(error)) throw error;
@@ -308,9 +313,13 @@ async function concat(
   await writeFile(list.path, `${lines.join("\n")}\n`);
   // FLAC frames are numbered, so they are written anew: that loses nothing, FLAC being lossless.
   const how = target.muxer === "flac" ? ["-c:a", "flac"] : ["-c", "copy", "-output_ts_offset", seconds(lead)];
-  const from = ["-f", "concat", "-safe", "0", "-i", list.path, "-map", "0"];
+  const from = ["-f", LIST_DEMUXER, "-safe", "0", "-i", list.path, "-map", "0"];
   const limit = ["-fs", String(options.sizeMax + 1), "-f", target.muxer, "-y", result.path];
-  await convert(options.ffmpeg, ["-nostdin", ...guards(), ...from, ...how, ...limit], limits);
+  await convert(
+    options.ffmpeg,
+    ["-nostdin", ...guards(`${DEMUXERS},${LIST_DEMUXER}`), ...from, ...how, ...limit],
+    limits,
+  );
   const { size } = await stat(result.path);
   if (size > options.sizeMax) {
     throw new DocyardError("too_large", `The joined file would be larger than ${options.sizeMax} bytes`);
@@ -382,8 +391,8 @@ function seconds(ms: number): string {
 
 // ---- running programs ------------------------------------------------------------------------------------------
 
-function guards(): string[] {
-  return ["-hide_banner", "-v", "error", "-protocol_whitelist", "file", "-format_whitelist", DEMUXERS];
+function guards(demuxers: string): string[] {
+  return ["-hide_banner", "-v", "error", "-protocol_whitelist", "file", "-format_whitelist", demuxers];
 }
 
 const execFilePromise = promisify(execFile);
