@@ -9,6 +9,7 @@ import { STATUS_CODES } from "node:http";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectSecurely } from "node:tls";
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { type Fetch, listen, type Listener, type ListenOptions } from "../../packages/cli/src/listen.ts";
@@ -191,6 +192,31 @@ describe.each([
     const { listener } = await open(await tls(), () => Promise.reject(new Error("a secret")));
     const text = await raw(listener.port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", isSecure);
     expect(answerIn(text)).toMatchObject({ status: 500, body: { message: "Internal server error" } });
+  });
+
+  test("an answer that its client does not take ends", async () => {
+    const size = 32 * 1024 * 1024;
+    const { listener } = await open(
+      { ...(await tls()), answerTimeoutMs: 2_000 },
+      () => new Response("x".repeat(size)),
+    );
+    const ask = (): Socket => {
+      const socket = dial(listener.port, isSecure).pause();
+      socket.on("error", () => {});
+      socket.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+      return socket;
+    };
+    const bytesOf = async (socket: Socket): Promise<number> => {
+      let bytes = 0;
+      socket.on("data", (chunk: Buffer) => (bytes += chunk.length)).resume();
+      await once(socket, "close");
+      return bytes;
+    };
+    const deaf = ask();
+    expect(await bytesOf(ask())).toBeGreaterThan(size);
+    await sleep(4_000);
+    // What had arrived before the end is still there to be read.
+    expect(await bytesOf(deaf)).toBeLessThan(size);
   });
 
   test("connections on which nothing was asked do not hold a stop up", async () => {

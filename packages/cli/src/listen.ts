@@ -27,6 +27,8 @@ export type Fetch = (
 const HEADERS_TIMEOUT_MS = 15_000;
 /** Milliseconds between two looks at who is over that. */
 const HEADERS_LOOK_MS = 5_000;
+/** Milliseconds a client has to take a whole answer; an upload or download is none of these. */
+const ANSWER_TIMEOUT_MS = 300_000;
 /** Seconds a browser insists on HTTPS after an answer: a year, which is what its makers ask for. */
 const HSTS_MAX_AGE_S = 31_536_000;
 /** How often connections that have become idle are closed while draining. */
@@ -41,6 +43,8 @@ export interface ListenOptions {
   readonly hsts?: boolean;
   /** Milliseconds for a request's head. Default 15 s. */
   readonly headersTimeoutMs?: number;
+  /** Milliseconds for a client to take an answer. Default 5 min. */
+  readonly answerTimeoutMs?: number;
 }
 
 export interface Listener {
@@ -67,6 +71,7 @@ export async function listen(
 ): Promise<Listener> {
   const { server, useCertificate } = await createFor(requestListener(app, options.log), options);
   continueWhenRead(server);
+  giveUpUntaken(server, options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS);
   collectWhileReceiving(server);
   const connections = trackConnections(server, options.pair !== undefined);
   refuseWhatIsNoRequest(server, options.log, connections.busyWith);
@@ -177,6 +182,22 @@ function continueWhenRead(server: Server): void {
       return read(size);
     };
     server.emit("request", incoming, outgoing);
+  });
+}
+
+/**
+ * An answer is in memory until its client has taken it: whoever takes nothing, or next to nothing, would keep it there.
+ * Not by Node's own timer of a socket, which sees no progress within one large write over TLS.
+ */
+function giveUpUntaken(server: Server, timeoutMs: number): void {
+  server.on("request", (_, outgoing: ServerResponse) => {
+    outgoing.once("prefinish", () => {
+      // What the kernel has taken is its affair. Downloads have a limit of their own, and may last as long as bytes move.
+      if (!outgoing.socket?.writableLength || outgoing.listenerCount("timeout") > 0) return;
+      const timer = setTimeout(() => outgoing.destroy(), timeoutMs);
+      timer.unref();
+      outgoing.once("close", () => clearTimeout(timer));
+    });
   });
 }
 
