@@ -17,6 +17,7 @@ import {
   variableOf,
 } from "../../packages/cli/src/config.ts";
 import { parseDuration, parseSize, printDuration, printSize } from "../../packages/cli/src/measure.ts";
+import { withoutSecrets } from "../../packages/cli/src/targets.ts";
 import { tempFolder } from "./program.ts";
 
 let folder: Awaited<ReturnType<typeof tempFolder>>;
@@ -248,5 +249,21 @@ describe("what is wrong is said in one line that names it", () => {
       }),
     );
     for (const word of words) expect(suggestion(word, words)).toBe(` (did you mean ${word}?)`);
+  });
+});
+
+describe("targets in errors", () => {
+  test.each([
+    ["postgres://user:secret@host:5432/name?sslmode=require", "postgres://…@host:5432/name"],
+    ["postgres://user:sec/ret@host/name", "postgres://…@host/name"],
+    ["postgres://user:sec@ret@host/name", "postgres://…@host/name"],
+    ["postgres://user:sec?ret@host/name", "postgres://…@host/name"],
+    ["postgresql:/user:secret@host/name", "postgresql://…@host/name"],
+    ["redis://:sec/ret@host:6379", "redis://…@host:6379"],
+    ["redis://host:6379/0", "redis://host:6379/0"],
+    ["sqlite:/srv/user@host/docyard.db", "sqlite:/srv/user@host/docyard.db"],
+    ["/srv/user@host/data", "/srv/user@host/data"],
+  ])("%s is shown as %s", (target, shown) => {
+    expect(withoutSecrets(target)).toBe(shown);
   });
 });

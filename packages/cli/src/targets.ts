@@ -82,7 +82,10 @@ export function s3Options(target: string): S3BlobsOptions {
   };
 }
 
-/** A target as errors may show it: without what stands between `://` and `@`, and without a query. */
+/**
+ * A target as errors may show it: without a query, and without what stands before the last `@`. Whoever sees one has
+ * often written a password that is no URL: with a slash, a question mark or an `@` of its own.
+ */
 export function withoutSecrets(target: string): string {
-  return target.replace(/:\/\/[^/@]*@/, "://…@").replace(/\?.*$/, "");
+  return target.replace(/^((?!sqlite:)\w+:)\/*.*@/is, "$1//…@").replace(/\?.*$/s, "");
 }
