@@ -432,6 +432,41 @@ describe("what is refused", () => {
     expect(fault.message).toMatch(/^Fragment 1 would end after the 24 hours/);
   });
 
+  test("a packet as large as no packet is, before it is read", async () => {
+    const path = await studio.make(
+      "large-packet.mp4",
+      ...picture(),
+      "-t",
+      "1",
+      ...AVC,
+      "-bf",
+      "0",
+      "-movflags",
+      "+faststart",
+    );
+    const head = await readFile(path);
+    const packet = 300 * 2 ** 20;
+    // The fourth packet's length; the data box then lasts until the end of the file.
+    const at = head.indexOf("stsz") + 16 + 3 * 4;
+    const size = head.length - head.readUInt32BE(at) + packet;
+    head.writeUInt32BE(packet, at);
+    head.writeUInt32BE(0, head.indexOf("mdat") - 4);
+    let longest = 0;
+    const input: MediaInput = {
+      size,
+      async read(start, end) {
+        longest = Math.max(longest, end - start);
+        const bytes = new Uint8Array(end - start);
+        bytes.set(head.subarray(start, end));
+        return bytes;
+      },
+    };
+    const { code, message } = await faultOf(media.join([{ input, startMs: 0 }], { type: "video" }));
+    expect(code).toBe("source_failed");
+    expect(message).toBe("Fragment 1 cannot be read to its end");
+    expect(longest).toBeLessThan(packet);
+  });
+
   test("calls that make no sense", async () => {
     const input = bytesInput(wav(new Int16Array(80)));
     await expect(media.join([], { type: "audio" })).rejects.toThrow(TypeError);

@@ -93,7 +93,10 @@ export type ReadBytes = (start: number, end: number) => Promise<Uint8Array>;
 /** Bytes that mediabunny may keep of one input. */
 const CACHE_SIZE = 4 * 1024 * 1024;
 
-/** Bytes that may be read to learn about a file, before a duration is estimated instead of measured. */
+/**
+ * Bytes that may be read to learn about a file, before a duration is estimated instead of measured; and at once, also
+ * where all of a file is wanted: no packet is as large, and each is in memory several times while it is copied.
+ */
 const READ_BUDGET = 256 * 1024 * 1024;
 
 /** What each read costs at least, so that many small ones come to an end too. */
@@ -109,14 +112,14 @@ export interface OpenInput {
   readonly renew: () => void;
 }
 
-/** An input whose reads count against a budget, unless the whole of it is wanted. */
+/** An input whose reads count against a budget, unless the whole of it is wanted; then it holds for each of them. */
 export function openInput(size: number, read: ReadBytes, budgeted = true): OpenInput {
   let left = READ_BUDGET;
   const source = new CustomSource({
     getSize: () => size,
     read: (start, end) => {
       left -= Math.max(end - start, READ_COST_MIN);
-      if (budgeted && left < 0) throw new BudgetSpent();
+      if ((budgeted && left < 0) || end - start > READ_BUDGET) throw new BudgetSpent();
       return read(start, end);
     },
     maxCacheSize: CACHE_SIZE,
