@@ -432,39 +432,51 @@ describe("what is refused", () => {
     expect(fault.message).toMatch(/^Fragment 1 would end after the 24 hours/);
   });
 
-  test("a packet as large as no packet is, before it is read", async () => {
-    const path = await studio.make(
-      "large-packet.mp4",
-      ...picture(),
-      "-t",
-      "1",
-      ...AVC,
-      "-bf",
-      "0",
-      "-movflags",
-      "+faststart",
-    );
+  /** A clip of 50 pictures in half a second whose index says of some of them that they are so long. */
+  const swollen = async (
+    bytes: number,
+    indices: readonly number[],
+  ): Promise<MediaInput & { readonly seen: { bytes: number; longest: number } }> => {
+    const options = ["-r", "100", ...AVC, "-bf", "0", "-g", "1", "-movflags", "+faststart"];
+    const path = await studio.make("swollen.mp4", ...picture(), "-t", "0.5", ...options);
     const head = await readFile(path);
-    const packet = 300 * 2 ** 20;
-    // The fourth packet's length; the data box then lasts until the end of the file.
-    const at = head.indexOf("stsz") + 16 + 3 * 4;
-    const size = head.length - head.readUInt32BE(at) + packet;
-    head.writeUInt32BE(packet, at);
+    const lengths = head.indexOf("stsz") + 16;
+    let size = head.length;
+    for (const index of indices) {
+      size += bytes - head.readUInt32BE(lengths + 4 * index);
+      head.writeUInt32BE(bytes, lengths + 4 * index);
+    }
+    // The data box lasts until the end of the file.
     head.writeUInt32BE(0, head.indexOf("mdat") - 4);
-    let longest = 0;
-    const input: MediaInput = {
+    const seen = { bytes: 0, longest: 0 };
+    return {
       size,
+      seen,
       async read(start, end) {
-        longest = Math.max(longest, end - start);
-        const bytes = new Uint8Array(end - start);
-        bytes.set(head.subarray(start, end));
-        return bytes;
+        seen.bytes += end - start;
+        seen.longest = Math.max(seen.longest, end - start);
+        const piece = new Uint8Array(end - start);
+        piece.set(head.subarray(start, end));
+        return piece;
       },
     };
+  };
+
+  test("a packet as large as no packet is, before it is read", async () => {
+    const input = await swollen(300 * 2 ** 20, [3]);
     const { code, message } = await faultOf(media.join([{ input, startMs: 0 }], { type: "video" }));
     expect(code).toBe("source_failed");
     expect(message).toBe("Fragment 1 cannot be read to its end");
-    expect(longest).toBeLessThan(packet);
+    expect(input.seen.longest).toBeLessThan(300 * 2 ** 20);
+  });
+
+  test("more in half a second than memory is there for", async () => {
+    const indices = Array.from({ length: 40 }, (_, index) => index + 1);
+    const input = await swollen(8 * 2 ** 20, indices);
+    const { code, message } = await faultOf(media.join([{ input, startMs: 0 }], { type: "video" }));
+    expect(code).toBe("policy_rejected");
+    expect(message).toBe("Fragment 1 has more bytes in half a second than can be joined");
+    expect(input.seen.bytes).toBeLessThan(300 * 2 ** 20);
   });
 
   test("calls that make no sense", async () => {

@@ -471,6 +471,11 @@ async function addLanes(
 /** Packets between two signs of life. */
 const ALIVE_PACKETS = 512;
 
+/** Seconds of packets that a muxer keeps before it writes them; MP4's as long. */
+const KEPT_SECONDS = 0.5;
+/** Bytes that these may have: 2 Gbit/s, of which no level of a codec allows the half. */
+const KEPT_BYTES_MAX = 128 * 1024 * 1024;
+
 /** Copies every packet of a clip, all tracks side by side in order of time. */
 async function copyClip(
   clip: Placed,
@@ -487,13 +492,23 @@ async function copyClip(
     next: EncodedPacket | null;
     begun: boolean;
   }[] = [];
+  const kept = { from: Number.NEGATIVE_INFINITY, bytes: 0 };
   const advance = async (packets: AsyncIterator<EncodedPacket>): Promise<EncodedPacket | null> => {
+    let packet: EncodedPacket;
     try {
       const { value, done } = await packets.next();
-      return done === true ? null : value;
+      if (done === true) return null;
+      packet = value;
     } catch (error) {
       throw new JoinRefused("source_failed", `${name} cannot be read to its end`, error);
     }
+    if (packet.timestamp - kept.from > KEPT_SECONDS)
+      Object.assign(kept, { from: packet.timestamp, bytes: 0 });
+    kept.bytes += packet.byteLength;
+    if (kept.bytes > KEPT_BYTES_MAX) {
+      throw new JoinRefused("policy_rejected", `${name} has more bytes in half a second than can be joined`);
+    }
+    return packet;
   };
   for (const [number, track] of tracks.entries()) {
     const lane = lanes[number];
