@@ -265,6 +265,15 @@ describe("what lies on disk", () => {
     }
   });
 
+  test("others on the machine see neither bytes nor names, which tell digests", async () => {
+    const { root } = await disk();
+    const { blobs } = await openDisk({ root: join(root, "made") });
+    await put(blobs, "docks/a/b", bytesOfSize(2 ** 21));
+    const names = await readdir(root, { recursive: true });
+    expect(names).toContain("made/docks/a/b");
+    for (const name of names) expect([name, (await stat(join(root, name))).mode & 0o007]).toEqual([name, 0]);
+  });
+
   test("links are not followed: a key cannot be pointed elsewhere", async () => {
     const { blobs, root } = await disk();
     await writeFile(join(root, "secret"), "outside");

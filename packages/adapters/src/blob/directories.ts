@@ -10,6 +10,8 @@ import { isErrno } from "./disk-io.ts";
 
 /** Directories remembered as made and synced; forgetting one costs a mkdir and an fsync. */
 const KNOWN_MAX = 10_000;
+/** As of the files in it: names tell docks, and the digests of what they hold. */
+const FOLDER_MODE = 0o750;
 /** How often something is tried whose directory is pruned meanwhile: each time is another delete's. */
 const PRUNED_MAX = 8;
 
@@ -63,7 +65,7 @@ export function createDirectories(io: DiskIo, root: string): Directories {
   /** True if it was not there. */
   const makeUnlessThere = async (directory: string): Promise<boolean> => {
     try {
-      await io.mkdir(directory);
+      await io.mkdir(directory, FOLDER_MODE);
       return true;
     } catch (error) {
       if (!isErrno(error, "EEXIST")) throw error;
