@@ -8,6 +8,7 @@ import { describe, expect, test } from "vitest";
 import type { ApiDocument, MediaType, Operation } from "./contract.ts";
 import { contractOf, documentOf, fullApp, METHODS, schemasOf } from "./contract.ts";
 import { openHarness } from "./harness.ts";
+import { manualClock, openWorld, requestToken } from "./target.ts";
 
 const app = fullApp();
 const document: ApiDocument = await documentOf(app);
@@ -177,6 +178,51 @@ describe.each(named)("%s", (_id, { method, path, operation }) => {
     if (isSecured) expect(statuses).toContain(401);
     if ("x-docyard-rate-limits" in operation) expect(statuses).toContain(429);
   });
+});
+
+test("examples of refusals are in the server's own words", async () => {
+  const clock = manualClock();
+  const harness = await openHarness({ clock });
+  const { dockId, rw, client } = await openWorld(harness);
+  const own = await documentOf(harness.app);
+  const examplesOf = (operationId: string): unknown[] =>
+    Object.values(own.paths)
+      .flatMap((item) => METHODS.map((method) => item[method]))
+      .filter((operation) => operation?.operationId === operationId)
+      .flatMap((operation) => Object.values(operation!.responses))
+      .flatMap(({ content }) => Object.values(content?.["application/json"]?.examples ?? {}))
+      .map(({ value }) => value);
+  const nameless = (value: unknown): unknown =>
+    JSON.parse(
+      JSON.stringify(value)
+        .replaceAll(/\b(art|upload)_\w+/g, "$1_1")
+        .replaceAll(dockId, "dock_default"),
+    );
+  const isExample = async (operationId: string, asked: Promise<Response>): Promise<void> => {
+    const refused = nameless(await (await asked).json());
+    expect(examplesOf(operationId).map(nameless)).toContainEqual(refused);
+  };
+  const ask = (token: string, method: string, path: string, body?: object): Promise<Response> =>
+    harness.fetch(rw.path + path, {
+      method,
+      headers: { Authorization: `Bearer ${token}` },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+
+  await isExample("getMachineArtifact", ask(rw.token, "GET", "/art_unknown"));
+  await isExample("deleteMachineArtifact", ask(rw.token, "DELETE", "/art_unknown"));
+  await rw.upload(new Uint8Array(3));
+  const { data } = (await rw.list()).body;
+  const { uploadId, uploadUrl } = (await rw.create({ filename: "late.pdf" })).body;
+  const complete = (token: string): Promise<Response> => ask(token, "POST", "/upload/complete", { uploadId });
+  await isExample("completeMachineUpload", complete(rw.token));
+  clock.advance(harness.docyard.settings.urlTtlMs);
+  await isExample("downloadBytes", harness.fetch(data[0]!.downloadUrl));
+  await isExample("uploadBytes", harness.fetch(uploadUrl, { method: "PUT", body: "late" }));
+  clock.advance(harness.docyard.settings.uploadWindowMs);
+  await harness.docyard.sweep();
+  await isExample("completeMachineUpload", complete(await requestToken(harness, client)));
+  await harness.close();
 });
 
 test("examples of headers obey their schemas", () => {

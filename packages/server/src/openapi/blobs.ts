@@ -78,13 +78,10 @@ const CONDITIONS = [
   conditional("If-None-Match", "304 if the content is this.", ETAG),
 ];
 
-const FORBIDDEN: readonly Fault[] = [
-  {
-    code: "permission_denied",
-    message: "The signature of this URL is not valid: use it whole, with PUT to upload and GET to download",
-  },
-  { code: "permission_denied", message: "This download URL has expired: list the artifact again" },
-];
+const FORGED: Fault = {
+  code: "permission_denied",
+  message: "The signature of this URL is not valid: use it whole, with PUT to upload and GET to download",
+};
 const GONE: Fault = { code: "not_found", message: "This artifact has been deleted" };
 
 const BINARY = { schema: { type: "string", format: "binary" }, example: "the bytes" };
@@ -103,7 +100,8 @@ export function blobOperations({ blobPath, settings }: Served): readonly Operati
     ],
   };
   const downloadFaults: readonly Fault[] = [
-    ...FORBIDDEN,
+    FORGED,
+    { code: "permission_denied", message: "This download URL has expired: list again for a fresh one" },
     GONE,
     { code: "resource_exhausted", message: "Rate limit exceeded: 1000 downloads per hour" },
     { code: "data_loss", message: "The stored bytes are damaged and were not handed out" },
@@ -129,7 +127,11 @@ export function blobOperations({ blobPath, settings }: Served): readonly Operati
       },
       faults: [
         { code: "invalid_argument", message: "The body ended after 3 of 4 bytes" },
-        ...FORBIDDEN,
+        FORGED,
+        {
+          code: "permission_denied",
+          message: "This upload URL has expired: create the artifact again for a fresh one",
+        },
         GONE,
         { code: "too_large", message: `File size exceeds the limit of ${settings.sizeMax} bytes` },
         { code: "failed_precondition", message: "This upload is already complete or has ended" },

@@ -260,7 +260,15 @@ export function machineOperations(served: Served): readonly Operation[] {
       faults: [
         { code: "invalid_argument", message: ["uploadId must be the uploadId of a create response"] },
         { code: "not_found", message: `Upload ${UPLOAD_ID} not found in dock dock_default` },
-        { code: "failed_precondition", message: "This upload has ended: create the artifact again" },
+        {
+          code: "failed_precondition",
+          message: "No bytes have been uploaded yet: PUT them to uploadUrl, then complete",
+        },
+        {
+          code: "failed_precondition",
+          message:
+            "This upload has failed (The upload was not completed before its window ended): create the artifact again",
+        },
         { code: "too_large", message: `File size exceeds the limit of ${settings.sizeMax} bytes` },
         { code: "quota_exceeded", message: "Dock quota exceeded: at most 1000 artifacts" },
         {
@@ -308,7 +316,10 @@ export function machineOperations(served: Served): readonly Operation[] {
           content: json(stated, { ...LISTED, status: "upload_completed", errorMessage: null }),
         },
       },
-      faults: [{ code: "not_found", message: `Artifact ${ID} not found` }, ...accessFaults("artifacts:read")],
+      faults: [
+        { code: "not_found", message: `Artifact ${ID} not found in dock dock_default` },
+        ...accessFaults("artifacts:read"),
+      ],
       isExtension: true,
     },
     {
@@ -322,7 +333,7 @@ export function machineOperations(served: Served): readonly Operation[] {
       parameters: [DOCK, ARTIFACT_ID],
       answers: { 204: { description: "Deleted." } },
       faults: [
-        { code: "not_found", message: `Artifact ${ID} not found` },
+        { code: "not_found", message: `Artifact ${ID} not found in dock dock_default` },
         ...accessFaults("artifacts:write"),
         ...WRITE_FAULTS,
       ],
