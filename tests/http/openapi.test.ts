@@ -75,12 +75,27 @@ test("its addresses lie below the public URL's path", async () => {
 });
 
 test("says the bounds that this server has", async () => {
-  const harness = await openHarness({ settings: { sizeMax: 1_000 } });
+  const list = { max: 7, windowMs: 60_000 };
+  const settings = { sizeMax: 1_000, limits: { list, token: { max: 0, windowMs: 1 } } };
+  const harness = await openHarness({ settings });
   const { components, paths } = await documentOf(harness.app);
   expect(components.schemas["MachineCreate"]).toMatchObject({ properties: { size: { maximum: 1_000 } } });
   expect(paths["/v1/machine/docks/{dockId}/artifacts"]?.get).toMatchObject({
-    "x-docyard-rate-limits": [{ max: 100, windowSeconds: 60, per: "machine client" }],
+    "x-docyard-rate-limits": [{ max: 7, windowSeconds: 60, per: "machine client" }],
+    responses: {
+      429: {
+        content: {
+          "application/json": {
+            examples: {
+              resource_exhausted: { value: { message: "Rate limit exceeded: 7 list requests per minute" } },
+            },
+          },
+        },
+      },
+    },
   });
+  // Nobody is refused where there is no limit.
+  expect(paths["/v1/oauth/token"]?.post?.responses).not.toHaveProperty("429");
   await harness.close();
 });
 

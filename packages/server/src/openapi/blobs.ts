@@ -96,14 +96,17 @@ export function blobOperations({ blobPath, settings }: Served): readonly Operati
     ...common,
     parameters: [...DOWNLOAD, ...CONDITIONS],
     rateLimits: [
-      { ...settings.limits.download, per: "machine client or API key that the URL was signed for" },
+      {
+        ...settings.limits.download,
+        what: "downloads",
+        per: "machine client or API key that the URL was signed for",
+      },
     ],
   };
   const downloadFaults: readonly Fault[] = [
     FORGED,
     { code: "permission_denied", message: "This download URL has expired: list again for a fresh one" },
     GONE,
-    { code: "resource_exhausted", message: "Rate limit exceeded: 1000 downloads per hour" },
     { code: "data_loss", message: "The stored bytes are damaged and were not handed out" },
     ...OUTAGES,
   ];

@@ -296,10 +296,9 @@ export function machineOperations(served: Served): readonly Operation[] {
       },
       faults: [
         { code: "invalid_argument", message: ["limit must be an integer", "offset must be given once"] },
-        { code: "resource_exhausted", message: "Rate limit exceeded: 100 list requests per minute" },
         ...accessFaults("artifacts:read"),
       ],
-      rateLimits: [{ ...limits.list, per: "machine client" }],
+      rateLimits: [{ ...limits.list, what: "list requests", per: "machine client" }],
     },
     {
       method: "get",
@@ -509,13 +508,9 @@ function tokenOperation(served: Served): Operation {
       { code: "invalid_argument", message: "Invalid scope: artifacts:fly" },
       { code: "unauthenticated", message: "Invalid client credentials" },
       { code: "permission_denied", message: "Client is deactivated" },
-      {
-        code: "resource_exhausted",
-        message: `Rate limit exceeded: ${limits.token.max} tokens per minute`,
-      },
       ...bodyFaults(served),
       ...OUTAGES,
     ],
-    rateLimits: [{ ...limits.token, per: "machine client" }],
+    rateLimits: [{ ...limits.token, what: "tokens", per: "machine client" }],
   };
 }

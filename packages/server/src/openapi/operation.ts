@@ -60,6 +60,8 @@ export interface Operation {
 export interface RateLimited {
   readonly max: number;
   readonly windowMs: number;
+  /** What is counted, as the refusal calls it. */
+  readonly what: string;
   readonly per: string;
 }
 
@@ -133,7 +135,7 @@ export function routeOf(operation: Operation, words: FaultWords): RouteConfig {
       ...Object.fromEntries(
         Object.entries(operation.answers).map(([status, answer]) => [status, answerOf(answer)]),
       ),
-      ...faultsOf(operation.faults, words),
+      ...faultsOf([...operation.faults, ...limits.map(limitFault)], words),
     },
     ...(operation.isExtension === true ? { "x-docyard-extension": true } : {}),
     ...(limits.length === 0
@@ -149,14 +151,21 @@ export function routeOf(operation: Operation, words: FaultWords): RouteConfig {
 }
 
 const WINDOWS: Readonly<Record<number, string>> = {
-  60_000: "a minute",
-  3_600_000: "an hour",
-  86_400_000: "a day",
+  60_000: "minute",
+  3_600_000: "hour",
+  86_400_000: "day",
 };
 
-function limitSentence({ max, windowMs, per }: RateLimited): string {
-  const window = WINDOWS[windowMs] ?? `${windowMs / 1_000} seconds`;
-  return `At most ${max} in ${window} for one ${per}; beyond that 429 with \`Retry-After\`.`;
+function rateOf({ max, windowMs, what }: RateLimited): string {
+  return `${max} ${what} per ${WINDOWS[windowMs] ?? `${windowMs / 1_000} seconds`}`;
+}
+
+function limitSentence(limit: RateLimited): string {
+  return `At most ${rateOf(limit)} for one ${limit.per}; beyond that 429 with \`Retry-After\`.`;
+}
+
+function limitFault(limit: RateLimited): Fault {
+  return { code: "resource_exhausted", message: `Rate limit exceeded: ${rateOf(limit)}` };
 }
 
 function answerOf({ description, headers = [], content }: Answer): RouteConfig["responses"][string] {

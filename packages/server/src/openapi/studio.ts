@@ -215,13 +215,12 @@ export function studioOperations(served: Served): readonly Operation[] {
     tag: "Studio artifacts",
     security: SECURITY,
     rateLimits: [
-      { ...studio, per: "API key" },
-      { ...studioDaily, per: "API key" },
+      { ...studio, what: "requests", per: "API key" },
+      { ...studioDaily, what: "requests", per: "API key" },
     ],
   };
   const faults: readonly Fault[] = [
     { code: "unauthenticated", message: "Missing or invalid API key" },
-    { code: "resource_exhausted", message: "Rate limit exceeded: 60 requests per minute" },
     ...OUTAGES,
   ];
   return [
