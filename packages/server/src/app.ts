@@ -58,7 +58,10 @@ export interface AppOptions {
   readonly docsAsset?: () => Promise<Uint8Array>;
 }
 
-/** `fetch` for a server, `request` for tests; a Hono app may `route` it. */
+/**
+ * `fetch` for a server, `request` for tests. A Hono app `mount`s its `fetch`: below `route` it would see the whole path,
+ * and answer Studio's errors in the machine face's envelope.
+ */
 export type App = Hono<AppEnv>;
 
 const JWKS_PATH = "/.well-known/jwks.json";

@@ -21,8 +21,8 @@ Errors have the envelope of the face whose path it is, also where there is no ro
 \`Allow\` for a method that a path does not have. Every \`GET\` is answered to \`HEAD\`, too, without the body. Every
 answer has an \`X-Request-Id\`, under which the server's log has the request.
 
-**Signed URLs** are used as they were handed out, without a credential: each is one, for as long as it lasts. Where the
-storage is a bucket, they lead there.`;
+**Signed URLs** are used as they were handed out, without a credential: each is one, for as long as it lasts, and for its
+own method: 403 for any other. Where the storage is a bucket, they lead there.`;
 
 const TAGS = [
   { name: "Tokens", description: "Client credentials become an access token." },
