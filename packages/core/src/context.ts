@@ -28,7 +28,10 @@ export interface Settings {
   readonly sizeMax: number;
   /** How long an upload may stay unfinished (ruling 14). Default 24 h. */
   readonly uploadWindowMs: number;
-  /** Life of signed URLs, counted from the request (ruling 7). Default 1 h. */
+  /**
+   * Life of signed URLs, counted from the request (ruling 7), but for Studio's presigned uploads: those last for
+   * `uploadWindowMs`. Default 1 h.
+   */
   readonly urlTtlMs: number;
   /** How long the bytes of a dead row stay. Raised to `urlTtlMs`, so that no signed URL can still write them. Default 1 h. */
   readonly graceMs: number;
