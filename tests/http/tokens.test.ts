@@ -5,6 +5,7 @@ import { SIGNING_KEYS_AGE_MAX_MS, SIGNING_KEYS_STALE_MAX_MS } from "@docyard/cor
 import * as fc from "fast-check";
 import type { JWK, JWTPayload } from "jose";
 import { createLocalJWKSet, exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from "jose";
+import * as oauth from "oauth4webapi";
 import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Harness } from "./harness.ts";
 import { openHarness, PUBLIC_URL } from "./harness.ts";
@@ -102,6 +103,22 @@ describe("an issued token", () => {
     expect(payload).toMatchObject({ sub: world.client.id, scope: "artifacts:read" });
     expect((payload.exp ?? 0) - (payload.iat ?? 0)).toBe(3_600);
     expect(payload.jti).toMatch(/./);
+  });
+
+  test("has every claim of RFC 9068: a library for such tokens takes it", async () => {
+    const token = await requestToken(harness, world.client, "artifacts:read");
+    const { body: server } = await answer<oauth.AuthorizationServer>(
+      harness.fetch("/.well-known/oauth-authorization-server"),
+    );
+    const request = new Request(PUBLIC_URL, {
+      headers: { Authorization: `Bearer ${token.slice(PREFIX.length)}` },
+    });
+    const found = await oauth.validateJwtAccessToken(server, request, AUDIENCE, {
+      [oauth.allowInsecureRequests]: true,
+      [oauth.clockSkew]: (harness.clock.now() - Date.now()) / SECOND_MS,
+      [oauth.customFetch]: (url: string) => harness.fetch(url),
+    });
+    expect(found).toMatchObject({ sub: world.client.id, client_id: world.client.clientId });
   });
 
   test("published keys have no private part", async () => {

@@ -70,7 +70,7 @@ export function mountMachine(app: Hono<AppEnv>, options: MachineFaceOptions): vo
     const scopes = (request.scope ?? "").split(" ").filter((scope) => scope !== "");
     const principal = await docyard.authenticate({ ...credentials, scopes });
     exchange.principalId = principal.id;
-    const { accessToken, expiresIn } = await tokens.issue(principal);
+    const { accessToken, expiresIn } = await tokens.issue(principal, credentials.clientId);
     metrics.tokenIssued();
     // The vendor audits every issuance: client, time, scopes (contract 1E).
     log.info({ requestId: exchange.id, principalId: principal.id, scopes: principal.scopes }, "token issued");

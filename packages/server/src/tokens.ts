@@ -14,7 +14,10 @@ const TOKEN_PREFIX = "dyt_live_";
 const TOKEN_TTL_MS = 3_600_000;
 
 const ALGORITHM = "EdDSA";
-/** RFC 9068: keeps other JWTs that may one day be signed with these keys from passing as access tokens. */
+/**
+ * RFC 9068, with every claim that it asks for: services check our tokens with libraries. Keeps other JWTs that may one
+ * day be signed with these keys from passing as access tokens.
+ */
 const TYPE = "at+jwt";
 /** Longest token looked at, in characters; ours have about 500. */
 const TOKEN_LENGTH_MAX = 4_096;
@@ -35,7 +38,8 @@ export interface IssuedToken {
 }
 
 export interface Tokens {
-  issue(principal: Principal): Promise<IssuedToken>;
+  /** @param oauthClientId what the client called itself at the token endpoint: `dyc_…` */
+  issue(principal: Principal, oauthClientId: string): Promise<IssuedToken>;
   /** @throws DocyardError `unauthenticated` for anything that is not a valid token of this server, now. */
   verify(token: string): Promise<TokenClaims>;
   /** The public halves of all keys in force, for `/.well-known/jwks.json`. */
@@ -110,11 +114,11 @@ export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.no
   };
 
   return {
-    async issue(principal) {
+    async issue(principal, oauthClientId) {
       const [key] = await signing.current();
       const issuedAt = Math.floor(now() / 1_000);
       const expiresIn = Math.floor(ttlMs / 1_000);
-      const jwt = await new SignJWT({ scope: principal.scopes.join(" ") })
+      const jwt = await new SignJWT({ scope: principal.scopes.join(" "), client_id: oauthClientId })
         .setProtectedHeader({ alg: ALGORITHM, typ: TYPE, kid: key.id })
         .setIssuer(issuer())
         .setAudience(audienceOf(issuer()))
