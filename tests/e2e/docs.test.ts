@@ -104,7 +104,10 @@ describe("a standard OAuth client that is told the address alone", () => {
       "artifacts:read",
     );
     expect((await call(token, "GET")).status).toBe(200);
-    expect((await call(token, "POST", '{"filename":"a.txt"}')).status).toBe(403);
+    await expect(call(token, "POST", '{"filename":"a.txt"}')).rejects.toMatchObject({
+      status: 403,
+      cause: [{ scheme: "bearer", parameters: { error: "insufficient_scope" } }],
+    });
   });
 
   test("is refused with a wrong secret, and with a token that is none, by a challenge that it understands", async () => {

@@ -67,6 +67,9 @@ const ROUTES: Record<string, Route> = {
   },
 };
 
+/** What RFC 6750 section 3 asks for where a good token does not do. */
+const FORBIDDEN = 'Bearer realm="docyard", error="insufficient_scope"';
+
 /** Requests are malformed on purpose: what they are refused for must be who sends them, not what is in them. */
 function call({ method, path }: Route, dockId: string, authorization?: string) {
   return answer<ErrorJson>(
@@ -123,18 +126,20 @@ describe.each(Object.entries(ROUTES))("%s", (_name, route) => {
   test("the wrong scope, even for a dock that is not there", async () => {
     const { token } = isRead ? world.w : world.r;
     for (const dockId of [world.dockId, world.otherDockId, "dock_unknown", "a%00b"]) {
-      expect(await call(route, dockId, `Bearer ${token}`)).toMatchObject(
+      const answered = await call(route, dockId, `Bearer ${token}`);
+      expect(answered).toMatchObject(
         refused(403, `Insufficient scope. Required: ${route.scope}`, "Forbidden"),
       );
+      expect(answered.headers.get("www-authenticate")).toBe(FORBIDDEN);
     }
   });
 
   test("another dock, whether it exists or not", async () => {
     const { token } = isRead ? world.r : world.w;
     for (const dockId of [world.otherDockId, "dock_unknown", "-"]) {
-      expect(await call(route, dockId, `Bearer ${token}`)).toMatchObject(
-        refused(403, `Access denied to dock ${dockId}`, "Forbidden"),
-      );
+      const answered = await call(route, dockId, `Bearer ${token}`);
+      expect(answered).toMatchObject(refused(403, `Access denied to dock ${dockId}`, "Forbidden"));
+      expect(answered.headers.get("www-authenticate")).toBe(FORBIDDEN);
     }
   });
 

@@ -184,7 +184,8 @@ describe.each(named)("%s", (_id, { method, path, operation }) => {
     for (const [status, { content, headers }] of Object.entries(operation.responses)) {
       expect(headers).toHaveProperty(["X-Request-Id"]);
       if (status === "429") expect(headers).toHaveProperty(["Retry-After"]);
-      if (status === "401") expect(headers).toHaveProperty(["WWW-Authenticate"]);
+      const isChallenge = status === "401" || (status === "403" && statuses.includes(401));
+      if (isChallenge) expect(headers).toHaveProperty(["WWW-Authenticate"]);
       const isEmpty = status === "412" || status === "416";
       if (Number(status) < 400 || isEmpty || operation.operationId === "getReadiness") continue;
       expect(content?.["application/json"]?.schema).toEqual({ $ref: `#/components/schemas/${envelope}` });

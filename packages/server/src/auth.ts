@@ -17,7 +17,8 @@ const BASIC = /^basic +([\w+/=-]+) *$/i;
 
 /**
  * The caller behind the request's bearer token, as it is now: a deactivated client is refused at once.
- * @throws DocyardError `unauthenticated`; the answer then carries a challenge (RFC 6750 section 3).
+ * @throws DocyardError `unauthenticated`; the answer then carries a challenge, as does a 403 later on (RFC 6750
+ *   section 3).
  */
 export async function authenticate(c: AppContext, docyard: Docyard, tokens: Tokens): Promise<Principal> {
   const exchange = c.get("exchange");
@@ -30,6 +31,7 @@ export async function authenticate(c: AppContext, docyard: Docyard, tokens: Toke
   const claims = await tokens.verify(BEARER.exec(header)?.[1] ?? "");
   const principal = await docyard.principal(claims.clientId, claims.scopes);
   exchange.principalId = principal.id;
+  exchange.challenge = `${BEARER_CHALLENGE}, error="insufficient_scope"`;
   return principal;
 }
 

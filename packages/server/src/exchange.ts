@@ -13,7 +13,7 @@ export interface Exchange {
   /** Body bytes. */
   bytesIn: number;
   bytesOut: number;
-  /** The `WWW-Authenticate` that a 401 of this route carries. */
+  /** The `WWW-Authenticate` that a 401 or 403 of this route carries, as far as the request has come. */
   challenge: string | null;
   /** Set when something else than Hono wrote the response. */
   status: number | null;

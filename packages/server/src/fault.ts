@@ -83,7 +83,7 @@ export function answerFault(
 function faultHeaders(c: AppContext, status: number, error: DocyardError): Record<string, string> {
   const { challenge } = c.get("exchange");
   return {
-    ...(status === 401 && challenge !== null ? { "WWW-Authenticate": challenge } : {}),
+    ...((status === 401 || status === 403) && challenge !== null ? { "WWW-Authenticate": challenge } : {}),
     // Whole seconds, rounded up: a client that obeys is never refused again (contract 39).
     ...(error.retryAfterMs === undefined
       ? {}

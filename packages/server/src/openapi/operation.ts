@@ -178,6 +178,8 @@ function answerOf({ description, headers = [], content }: Answer): RouteConfig["
 
 /** One answer per status, one example per fault. */
 function faultsOf(faults: readonly Fault[], { face, schema }: FaultWords): RouteConfig["responses"] {
+  /** The statuses that tell how to authenticate, where there is a way to. */
+  const challenged = faults.some(({ code }) => code === "unauthenticated") ? [401, 403] : [];
   const byStatus = Map.groupBy(faults, ({ code }) => (typeof code === "number" ? code : face.statusOf[code]));
   return Object.fromEntries(
     [...byStatus].map(([status, group]) => {
@@ -192,7 +194,7 @@ function faultsOf(faults: readonly Fault[], { face, schema }: FaultWords): Route
         description: [...new Set(group.map(({ code }) => WHY[code] ?? "Refused."))].join(" "),
         headers: headersOf([
           "RequestId",
-          ...(status === 401 ? (["Challenge"] as const) : []),
+          ...(challenged.includes(status) ? (["Challenge"] as const) : []),
           ...(status === 429 ? (["RetryAfter"] as const) : []),
         ]),
         content: { "application/json": { schema, examples: Object.fromEntries(examples) as object } },
