@@ -100,6 +100,12 @@ describe("issues a token", () => {
     expect(await scope(null)).toBe("artifacts:read artifacts:write");
   });
 
+  test("where a form names what it has no value for, as if it did not (RFC 6749 section 3.2)", async () => {
+    const body = "grant_type=client_credentials&client_id=&client_secret=&scope=";
+    const issued = await send<TokenJson>(body, { ...FORM, ...basic(client.clientId, client.clientSecret) });
+    expect(issued).toMatchObject({ status: 200, body: { scope: "artifacts:read artifacts:write" } });
+  });
+
   test("beside a stray bearer token, which is no client credential", async () => {
     expect((await send(json(), { Authorization: "Bearer dyt_live_old" })).status).toBe(200);
   });

@@ -144,12 +144,15 @@ function queryOf(url: string): URLSearchParams {
   return new URLSearchParams(mark < 0 ? "" : target.slice(mark + 1));
 }
 
-/** JSON where it looks like JSON, else a form (RFC 6749 section 4.4.2), whatever the content type says. */
+/**
+ * JSON where it looks like JSON, else a form (RFC 6749 section 4.4.2), whatever the content type says. A form's fields
+ * without a value count as absent (section 3.2).
+ */
 function parseTokenBody(text: string): unknown {
   if (text.trim() === "" || /^\s*[{["]/.test(text)) return parseJson(text);
   const fields: Record<string, string> = {};
   for (const [name, value] of new URLSearchParams(text)) {
-    if (!FORM_FIELDS.has(name)) continue;
+    if (!FORM_FIELDS.has(name) || value === "") continue;
     if (fields[name] !== undefined) {
       throw new DocyardError("invalid_argument", `${name} must be given once`);
     }
