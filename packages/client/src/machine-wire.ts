@@ -81,7 +81,7 @@ export interface ArtifactQuery {
   readonly search?: string | undefined;
   /** Each field must be there with this value; `"5"` is not `5`. */
   readonly metadata?: JsonObject | undefined;
-  /** From this moment on: a Date, or ISO 8601. */
+  /** Registered from this moment on: a Date, or ISO 8601. What is completed late is listed late, by default up to a day. */
   readonly createdAfter?: Date | string | undefined;
   /** Before this moment. */
   readonly createdBefore?: Date | string | undefined;

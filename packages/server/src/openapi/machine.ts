@@ -416,7 +416,13 @@ function listParameters(): readonly object[] {
         "A JSON object that the metadata must contain: same types, nested objects recursively, arrays as sets.",
       content: { "application/json": { schema: { type: "object" }, example: { patientId: "12345" } } },
     },
-    query("createdAfter", "Created then or later (ISO 8601).", date, "2026-11-01T00:00:00Z"),
+    query(
+      "createdAfter",
+      "Created then or later (ISO 8601). That is when an artifact was registered; it is listed once it is completed, " +
+        "by default up to a day later: whoever polls for what is new asks again for the day before.",
+      date,
+      "2026-11-01T00:00:00Z",
+    ),
     query("createdBefore", "Created before then (ISO 8601).", date, "2026-12-01"),
     {
       ...query(
