@@ -39,7 +39,6 @@ export interface Parameter {
   readonly required: boolean;
   readonly schema?: JsonSchema;
   readonly example?: unknown;
-  readonly content?: Readonly<Record<string, MediaType>>;
 }
 export interface Operation {
   readonly operationId: string;

@@ -397,6 +397,15 @@ export function machineCases(name: string, open: () => Promise<Target>): void {
         test("52. without braces, as curl sends the documented command", async () => {
           expect(await total('?metadata="patientId":"12345"')).toBe(2);
         });
+        test("in brackets, as some libraries write objects, it is refused rather than left out", async () => {
+          for (const query of ["?metadata[patientId]=12345", "?limit=5&metadata%5BpatientId%5D=12345"]) {
+            const { status, body } = await world.r.list(query);
+            expect([status, (body as unknown as ErrorJson).message]).toEqual([
+              400,
+              ['metadata must be one JSON object, such as metadata={"patientId":"12345"}'],
+            ]);
+          }
+        });
       });
 
       test("53. createdAfter", async () => {

@@ -165,7 +165,8 @@ export const SEARCH_LENGTH_MAX = 255;
 
 /**
  * The list's query. A value that cannot be read is refused, never ignored: a filter that falls away shows other
- * patients' documents (contract 2). Unknown parameters are ignored.
+ * patients' documents (contract 2). Unknown parameters are ignored, but for a filter's in brackets: so some clients
+ * that are generated from an API's document write any object.
  * @throws DocyardError `invalid_argument` with one issue per fault.
  */
 export function readListQuery(query: URLSearchParams): ListInput {
@@ -195,6 +196,9 @@ export function readListQuery(query: URLSearchParams): ListInput {
       if (!isDocyardError(error, "invalid_argument")) throw error;
       issues.push(error.message);
     }
+  }
+  if ([...query.keys()].some((name) => name.startsWith("metadata["))) {
+    issues.push('metadata must be one JSON object, such as metadata={"patientId":"12345"}');
   }
   if (issues.length > 0) throw invalid(issues);
   return input;

@@ -391,8 +391,10 @@ const completeRequest = request(
 
 function listParameters(): readonly object[] {
   const date = {
-    type: "string",
-    anyOf: [{ format: "date-time" }, { format: "date" }],
+    anyOf: [
+      { type: "string", format: "date-time" },
+      { type: "string", format: "date" },
+    ],
   };
   return [
     query(
@@ -408,14 +410,13 @@ function listParameters(): readonly object[] {
       { type: "string", maxLength: SEARCH_LENGTH_MAX, pattern: "^[^\\u0000]*$" },
       "report",
     ),
-    {
-      name: "metadata",
-      in: "query",
-      required: false,
-      description:
-        "A JSON object that the metadata must contain: same types, nested objects recursively, arrays as sets.",
-      content: { "application/json": { schema: { type: "object" }, example: { patientId: "12345" } } },
-    },
+    // As text: clients that are generated write an object in ways of their own, whatever the document says.
+    query(
+      "metadata",
+      "A JSON object that the metadata must contain: same types, nested objects recursively, arrays as sets.",
+      { type: "string", contentMediaType: "application/json", contentSchema: { type: "object" } },
+      '{"patientId":"12345"}',
+    ),
     query(
       "createdAfter",
       "Created then or later (ISO 8601). That is when an artifact was registered; it is listed once it is completed, " +
