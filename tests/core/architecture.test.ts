@@ -138,7 +138,18 @@ describe.each(PACKAGES)("%s", (name) => {
 });
 
 describe("core", () => {
-  const PURE = ["access", "artifact", "blob-keys", "errors", "filter", "id", "json", "page", "quota"];
+  const PURE = [
+    "access",
+    "artifact",
+    "blob-keys",
+    "errors",
+    "filter",
+    "id",
+    "json",
+    "page",
+    "quota",
+    "sha256",
+  ];
 
   test("imports nothing from outside, not even types", () => {
     const wrong = sourcesOf("core")

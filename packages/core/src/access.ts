@@ -5,6 +5,7 @@
 
 import { DocyardError } from "./errors.ts";
 import type { Quota, RetentionRule } from "./quota.ts";
+import { sha256 } from "./sha256.ts";
 
 /** A permission on a credential (contract 2, "Scopes"). */
 export const SCOPES = [
@@ -151,9 +152,8 @@ export function requireDock(principal: Principal, dockId: string, dock: Dock | n
 }
 
 /** SHA-256 of a secret, hex: the only form in which secrets are stored. */
-export async function digestSecret(secret: string): Promise<string> {
-  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(secret));
-  return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
+export function digestSecret(secret: string): Promise<string> {
+  return sha256(secret);
 }
 
 /** Equal digests, in time that depends on their length only. */

@@ -7,6 +7,7 @@
 import { DocyardError } from "./errors.ts";
 import { isJsonObject, parseJson } from "./json.ts";
 import type { StoreRecord } from "./ports.ts";
+import { sha256 } from "./sha256.ts";
 
 export const ARCHIVE_FORMAT = "docyard-archive";
 export const ARCHIVE_VERSION = 1;
@@ -228,9 +229,4 @@ function isRecordsFile(value: unknown): boolean {
 /** A name for the records of one run. */
 export function recordsFolder(at: number): string {
   return `records-${new Date(at).toISOString().replaceAll(/[^0-9]/g, "")}`;
-}
-
-export async function sha256(bytes: Uint8Array): Promise<string> {
-  const hash = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
-  return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

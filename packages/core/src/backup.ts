@@ -21,7 +21,6 @@ import {
   readRecords,
   recordsFolder,
   recordsWriter,
-  sha256,
 } from "./archive.ts";
 import { FINAL_PREFIX, STAGING_PREFIX } from "./blob-keys.ts";
 import type { DigestMap } from "./digest-map.ts";
@@ -29,6 +28,7 @@ import { digestMap } from "./digest-map.ts";
 import { DocyardError, isDocyardError } from "./errors.ts";
 import { inOrder } from "./in-order.ts";
 import type { BlobStore, Store, StoreRecord } from "./ports.ts";
+import { sha256 } from "./sha256.ts";
 import type { Damage } from "./verify.ts";
 import { damageOf, FINDINGS_MAX } from "./verify.ts";
 

@@ -15,6 +15,7 @@ import { DocyardError } from "./errors.ts";
 import { requireIntake, requireWritable } from "./intake.ts";
 import type { PageNumbers } from "./page.ts";
 import type { SignedUrl } from "./ports.ts";
+import { sha256 } from "./sha256.ts";
 
 export interface StudioCreateInput {
   /** Display name; not part of any path. */
@@ -206,11 +207,7 @@ export async function resolvePresigned(
 
 /** Ties a presigned path to its dock and file name. Not a secret: only the dock's own key can use what it names. */
 async function nameSeal(dockId: string, id: string, fileName: string): Promise<string> {
-  const hash = await crypto.subtle.digest(
-    "SHA-256",
-    new TextEncoder().encode(JSON.stringify([dockId, id, fileName])),
-  );
-  return Array.from(new Uint8Array(hash, 0, 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return (await sha256(JSON.stringify([dockId, id, fileName]))).slice(0, 16);
 }
 
 /** `s3://bucket/key`, or null for anything else. Buckets of old, and of other servers, have capitals and underscores. */

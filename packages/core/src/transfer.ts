@@ -14,7 +14,6 @@ import {
   readManifest,
   recordsFolder,
   recordsWriter,
-  sha256,
 } from "./archive.ts";
 import type { BackupOptions, CopyOptions, CopyPorts, LostArtifact } from "./backup.ts";
 import { COPY_WIDTH, copyBlobs, placeBlob, recordsOf } from "./backup.ts";
@@ -25,6 +24,7 @@ import { metadataFault } from "./filter.ts";
 import { siblingId } from "./id.ts";
 import { inOrder } from "./in-order.ts";
 import { isJsonObject } from "./json.ts";
+import { sha256 } from "./sha256.ts";
 import { CONTENT_TYPE } from "./upload.ts";
 import type { Damage } from "./verify.ts";
 import { FINDINGS_MAX } from "./verify.ts";
@@ -260,7 +260,7 @@ async function idFor(
   row: Artifact,
 ): Promise<string | null> {
   for (let n = 0; n < IDS_MAX; n++) {
-    const id = n === 0 ? row.id : siblingId(row.id, await digestOf(`${dockId} ${row.id} ${n}`));
+    const id = n === 0 ? row.id : siblingId(row.id, await sha256(`${dockId} ${row.id} ${n}`));
     const held = await artifacts.get({ id });
     if (held === null) return id;
     const { status, face, digest } = held;
@@ -274,10 +274,6 @@ async function idFor(
     }
   }
   throw new DocyardError("already_exists", `Every id for artifact ${row.id} is taken`);
-}
-
-function digestOf(text: string): Promise<string> {
-  return sha256(new TextEncoder().encode(text));
 }
 
 function placeOf({ face, mediaType, createdAt }: Artifact, dockId: string, id: string): string {
