@@ -4,7 +4,7 @@
  * deletes only what it made itself (`attempt.ts`).
  */
 
-import type { Artifact, MediaType } from "./artifact.ts";
+import type { Artifact, Failure, MediaType } from "./artifact.ts";
 import { contentFault, nextStatus } from "./artifact.ts";
 import type { Staged } from "./attempt.ts";
 import { blobInput, dropEarlierAttempts, dropOwnAttempt, stage } from "./attempt.ts";
@@ -203,7 +203,6 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
       return await fail(context, lease, {
         code: known?.code ?? "internal",
         message: `${known?.message ?? "Processing failed for an internal reason"}${tries}`,
-        cause: error,
       });
     }
     // Room takes an operator, and waiting for it is no attempt.
@@ -226,22 +225,17 @@ async function concede(context: Context, lease: Lease, error: unknown): Promise<
   }
 }
 
-async function fail(
-  context: Context,
-  lease: Lease,
-  failure: { readonly code: DocyardError["code"]; readonly message: string; readonly cause?: unknown },
-): Promise<IngestOutcome> {
+async function fail(context: Context, lease: Lease, failure: Failure): Promise<IngestOutcome> {
   const { settings, now } = context;
-  const { code, message } = failure;
   lease.stop();
   await lease.write(
     {
       status: nextStatus(lease.artifact(), "fail"),
-      failure: { code, message },
+      failure,
       dueAt: now() + settings.graceMs,
       updatedAt: now(),
     },
-    ["artifact.failed", { code, reason: message }],
+    ["artifact.failed", { code: failure.code, reason: failure.message }],
   );
   await tidy(context, lease.artifact());
   return "failed";
