@@ -9,8 +9,8 @@ import { isJsonObject, parseJson } from "./json.ts";
 import type { StoreRecord } from "./ports.ts";
 import { sha256 } from "./sha256.ts";
 
-export const ARCHIVE_FORMAT = "docyard-archive";
-export const ARCHIVE_VERSION = 1;
+const ARCHIVE_FORMAT = "docyard-archive";
+const ARCHIVE_VERSION = 1;
 
 /** Where an archive is made. What is kept from an earlier, unfinished run may be found there again. */
 export interface ArchiveWriter {
@@ -111,8 +111,9 @@ export interface RecordsWriter {
   flush(): Promise<readonly RecordsFile[]>;
 }
 
-/** @param folder new in each run: an archive that is replaced stays whole until the new one is */
-export function recordsWriter(archive: ArchiveWriter, folder: string): RecordsWriter {
+/** Into a folder that is new in each run: an archive that is replaced stays whole until the new one is. */
+export function recordsWriter(archive: ArchiveWriter, createdAt: number): RecordsWriter {
+  const folder = `records-${new Date(createdAt).toISOString().replaceAll(/[^0-9]/g, "")}`;
   const files: RecordsFile[] = [];
   let lines: string[] = [];
   let length = 0;
@@ -172,8 +173,23 @@ function readRecord(name: string, line: string): StoreRecord {
   throw new DocyardError("data_loss", `The archive is damaged: ${name} holds a line that is no record`);
 }
 
-export function printManifest(manifest: Manifest): Uint8Array {
-  return new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`);
+/** Writes the manifest of what was archived, which makes the archive complete. @param createdAt milliseconds since 1970 UTC */
+export async function finishArchive(
+  archive: ArchiveWriter,
+  createdAt: number,
+  contents: Pick<Manifest, "kind" | "dock" | "docyard" | "counts" | "files">,
+): Promise<Manifest> {
+  const { kind, dock, ...rest } = contents;
+  const manifest: Manifest = {
+    format: ARCHIVE_FORMAT,
+    version: ARCHIVE_VERSION,
+    kind,
+    dock,
+    createdAt: new Date(createdAt).toISOString(),
+    ...rest,
+  };
+  await archive.finish(new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`));
+  return manifest;
 }
 
 /** @throws DocyardError `data_loss` for what is no manifest, `invalid_argument` for one of a later version. */
@@ -224,9 +240,4 @@ function isRecordsFile(value: unknown): boolean {
     (bytes as number) <= RECORDS_BYTES_MAX &&
     typeof digest === "string"
   );
-}
-
-/** A name for the records of one run. */
-export function recordsFolder(at: number): string {
-  return `records-${new Date(at).toISOString().replaceAll(/[^0-9]/g, "")}`;
 }

@@ -13,15 +13,7 @@ import type {
   RecordKind,
   RecordsFile,
 } from "./archive.ts";
-import {
-  ARCHIVE_FORMAT,
-  ARCHIVE_VERSION,
-  printManifest,
-  readManifest,
-  readRecords,
-  recordsFolder,
-  recordsWriter,
-} from "./archive.ts";
+import { finishArchive, readManifest, readRecords, recordsWriter } from "./archive.ts";
 import { FINAL_PREFIX, STAGING_PREFIX } from "./blob-keys.ts";
 import type { DigestMap } from "./digest-map.ts";
 import { digestMap } from "./digest-map.ts";
@@ -72,7 +64,7 @@ export async function backup(
 ): Promise<BackupReport> {
   const { now = Date.now, signal, onProgress = () => {}, version } = options;
   const createdAt = now();
-  const records = recordsWriter(archive, recordsFolder(createdAt));
+  const records = recordsWriter(archive, createdAt);
   const counts = { accounts: 0, artifacts: 0, events: 0 };
   for await (const batch of store.dump(signal === undefined ? {} : { signal })) {
     signal?.throwIfAborted();
@@ -94,18 +86,15 @@ export async function backup(
   });
   for (const artifact of amended) await records.add("amended", { kind: "artifact", artifact });
 
-  const manifest: Manifest = {
-    format: ARCHIVE_FORMAT,
-    version: ARCHIVE_VERSION,
+  const allFiles = await records.flush();
+  signal?.throwIfAborted();
+  const manifest = await finishArchive(archive, createdAt, {
     kind: "backup",
     dock: null,
-    createdAt: new Date(createdAt).toISOString(),
     docyard: version,
     counts: { ...counts, blobs: copied.blobs, bytes: copied.bytes, lost: copied.lostCount },
-    files: [...(await records.flush())],
-  };
-  signal?.throwIfAborted();
-  await archive.finish(printManifest(manifest));
+    files: allFiles,
+  });
   return { manifest, kept: copied.kept, amended: amended.length, lost: copied.lost };
 }
 

@@ -7,14 +7,7 @@ import type { Dock } from "./access.ts";
 import type { Artifact, Face, Source } from "./artifact.ts";
 import { filenameFault, isId } from "./artifact.ts";
 import type { ArchiveReader, ArchiveWriter, Manifest } from "./archive.ts";
-import {
-  ARCHIVE_FORMAT,
-  ARCHIVE_VERSION,
-  printManifest,
-  readManifest,
-  recordsFolder,
-  recordsWriter,
-} from "./archive.ts";
+import { finishArchive, readManifest, recordsWriter } from "./archive.ts";
 import type { BackupOptions, CopyOptions, CopyPorts, LostArtifact } from "./backup.ts";
 import { COPY_WIDTH, copyBlobs, placeBlob, recordsOf } from "./backup.ts";
 import { machineStorageKey, ownBlobKey, studioStorageKey } from "./blob-keys.ts";
@@ -51,7 +44,7 @@ export async function exportDock(
 ): Promise<ExportReport> {
   const { now = Date.now, version, signal } = options;
   const createdAt = now();
-  const records = recordsWriter(archive, recordsFolder(createdAt));
+  const records = recordsWriter(archive, createdAt);
   let artifacts = 0;
   let ended = 0;
   const copied = await copyBlobs(ports, archive, {
@@ -64,25 +57,16 @@ export async function exportDock(
       await records.add("artifacts", { kind: "artifact", artifact: portable(artifact) });
     },
   });
-  const manifest: Manifest = {
-    format: ARCHIVE_FORMAT,
-    version: ARCHIVE_VERSION,
+  const files = await records.flush();
+  signal?.throwIfAborted();
+  const { blobs, bytes, lostCount: lost } = copied;
+  const manifest = await finishArchive(archive, createdAt, {
     kind: "export",
     dock: dock.id,
-    createdAt: new Date(createdAt).toISOString(),
     docyard: version,
-    counts: {
-      accounts: 0,
-      artifacts,
-      events: 0,
-      blobs: copied.blobs,
-      bytes: copied.bytes,
-      lost: copied.lostCount,
-    },
-    files: [...(await records.flush())],
-  };
-  signal?.throwIfAborted();
-  await archive.finish(printManifest(manifest));
+    counts: { accounts: 0, artifacts, events: 0, blobs, bytes, lost },
+    files,
+  });
   return { manifest, kept: copied.kept, ended, lost: copied.lost };
 }
 
