@@ -8,8 +8,15 @@ import { constants } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { link, open, rename, stat, unlink } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import type { Artifact, ArtifactStatus, Created, JsonObject, WritableDock } from "@docyard/core";
-import { DocyardError, isDocyardError, isId, PAGE_LIMIT_MAX, parseFilter } from "@docyard/core";
+import type { Artifact, Created, JsonObject, VisibleStatus, WritableDock } from "@docyard/core";
+import {
+  DocyardError,
+  isDocyardError,
+  isId,
+  PAGE_LIMIT_MAX,
+  parseFilter,
+  VISIBLE_STATUSES,
+} from "@docyard/core";
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
@@ -39,13 +46,6 @@ function artifactDocument(artifact: Artifact) {
 }
 
 // ---- list and get ----------------------------------------------------------------------------------------------
-
-const STATUSES: readonly Exclude<ArtifactStatus, "deleted">[] = [
-  "created",
-  "upload_started",
-  "upload_completed",
-  "upload_failed",
-];
 
 export async function listArtifacts(said: Said, config: Config): Promise<Answer> {
   return operate(
@@ -82,10 +82,10 @@ function isLimit(text: string): boolean {
   return /^\d{1,9}$/.test(text) && Number(text) >= 1 && Number(text) <= PAGE_LIMIT_MAX;
 }
 
-function statusesOf(text: string): Exclude<ArtifactStatus, "deleted">[] {
+function statusesOf(text: string): VisibleStatus[] {
   return text.split(",").map((word) => {
-    const found = STATUSES.find((status) => status === word);
-    if (found === undefined) throw new UsageError(`--status: choose from ${STATUSES.join(", ")}`);
+    const found = VISIBLE_STATUSES.find((status) => status === word);
+    if (found === undefined) throw new UsageError(`--status: choose from ${VISIBLE_STATUSES.join(", ")}`);
     return found;
   });
 }

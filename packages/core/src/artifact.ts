@@ -7,22 +7,20 @@ import type { ErrorCode } from "./errors.ts";
 import { DocyardError } from "./errors.ts";
 import type { JsonObject } from "./json.ts";
 
-/** The public words (contract 1H); `deleted` is a tombstone that no face ever shows. */
-export const ARTIFACT_STATUSES = [
-  "created",
-  "upload_started",
-  "upload_completed",
-  "upload_failed",
-  "deleted",
-] as const;
+/** The public words, in the order in which an artifact comes to them. */
+export const VISIBLE_STATUSES = ["created", "upload_started", "upload_completed", "upload_failed"] as const;
+export type VisibleStatus = (typeof VISIBLE_STATUSES)[number];
 
-export type ArtifactStatus = (typeof ARTIFACT_STATUSES)[number];
+/** `deleted` is a tombstone that no face ever shows. */
+export type ArtifactStatus = VisibleStatus | "deleted";
+export const ARTIFACT_STATUSES: readonly ArtifactStatus[] = [...VISIBLE_STATUSES, "deleted"];
 
 /** Which public API made the artifact; each face sees only its own. */
 export type Face = "machine" | "studio";
 
 /** Studio's kinds of media; `null` on machine artifacts. */
-export type MediaType = "video" | "audio" | "script";
+export const MEDIA_TYPES = ["video", "audio", "script"] as const;
+export type MediaType = (typeof MEDIA_TYPES)[number];
 
 /** How the bytes arrive. Studio's `s3` and `fragments` carry the client's own paths verbatim. */
 export type Source =

@@ -4,7 +4,7 @@
  */
 
 import type { Dock, Principal } from "./access.ts";
-import type { Artifact, ArtifactStatus, Face, MediaType } from "./artifact.ts";
+import type { Artifact, Face, MediaType, VisibleStatus } from "./artifact.ts";
 import { isId } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { bug, invalid, newEvent, ROUNDS_MAX, shown, signDownload, tombstone } from "./context.ts";
@@ -26,7 +26,7 @@ export interface ListInput {
   readonly createdAfter?: number;
   readonly createdBefore?: number;
   /** Default: completed ones only, since every listed URL must work (ruling 6). */
-  readonly statuses?: readonly Exclude<ArtifactStatus, "deleted">[];
+  readonly statuses?: readonly VisibleStatus[];
   readonly mediaType?: MediaType;
 }
 

@@ -4,8 +4,8 @@
  */
 
 import type { ApiKey, Dock, Organization, Principal } from "./access.ts";
-import type { Artifact, ArtifactStatus, Fragment, MediaType, Source } from "./artifact.ts";
-import { filenameFault } from "./artifact.ts";
+import type { Artifact, Fragment, MediaType, Source, VisibleStatus } from "./artifact.ts";
+import { filenameFault, VISIBLE_STATUSES } from "./artifact.ts";
 import { presignedKey, studioStorageKey } from "./blob-keys.ts";
 import type { Listed } from "./catalog.ts";
 import { getArtifact, listArtifacts, removeArtifact } from "./catalog.ts";
@@ -36,7 +36,7 @@ export interface StudioFragmentInput {
 }
 
 export interface StudioListInput {
-  readonly status?: Exclude<ArtifactStatus, "deleted">;
+  readonly status?: VisibleStatus;
   readonly type?: MediaType;
   readonly limit?: number;
   readonly offset?: number;
@@ -81,8 +81,6 @@ const LOCATION_LENGTH_MAX = 8_192;
 export const FRAGMENTS_MAX = 1_000;
 /** Latest position of a fragment, in seconds: a year of film; larger numbers are a mistake in the unit. */
 const START_TIME_MAX = 31_536_000;
-
-const ALL_STATUSES = ["created", "upload_started", "upload_completed", "upload_failed"] as const;
 
 /** The Studio face of one dock. `key` and `organization` are what the credential led to. */
 export function studioDock(
@@ -155,7 +153,7 @@ export function studioDock(
     async list({ status, type, ...paging }) {
       const { items, page } = await listArtifacts(context, dock, "studio", principal, {
         ...paging,
-        statuses: status === undefined ? ALL_STATUSES : [status],
+        statuses: status === undefined ? VISIBLE_STATUSES : [status],
         ...(type === undefined ? {} : { mediaType: type }),
       });
       const listed: StudioListed[] = [];

@@ -5,7 +5,7 @@
 
 import type { Dock } from "./access.ts";
 import type { Artifact, Face, Source } from "./artifact.ts";
-import { filenameFault, isId } from "./artifact.ts";
+import { filenameFault, isId, MEDIA_TYPES } from "./artifact.ts";
 import type { ArchiveReader, ArchiveWriter, Manifest } from "./archive.ts";
 import { finishArchive, readManifest, recordsWriter } from "./archive.ts";
 import type { BackupOptions, CopyOptions, CopyPorts, LostArtifact } from "./backup.ts";
@@ -270,7 +270,6 @@ const ID: Readonly<Record<Face, RegExp>> = {
   machine: /^art_[0-9A-HJKMNP-TV-Z]{26}$/,
   studio: /^[0-9a-f]{24}$/,
 };
-const MEDIA_TYPES: readonly unknown[] = ["video", "audio", "script"];
 /** Beyond it there is no date. */
 const TIME_MAX = 8.64e15;
 
@@ -289,7 +288,7 @@ function checked(said: Artifact): Artifact {
     !(Number.isSafeInteger(size) && size! >= 0) ? "size" : null,
     typeof digest !== "string" || !/^[0-9a-f]{64}$/.test(digest) ? "digest" : null,
     !isJsonObject(metadata) || metadataFault(metadata) !== null ? "metadata" : null,
-    (face === "studio") !== MEDIA_TYPES.includes(mediaType) ? "mediaType" : null,
+    (face === "studio") !== (MEDIA_TYPES as readonly unknown[]).includes(mediaType) ? "mediaType" : null,
     durationMs !== null && !(Number.isFinite(durationMs) && durationMs >= 0) ? "durationMs" : null,
     !isTime(createdAt) || !isTime(said.updatedAt) ? "createdAt" : null,
     said.status !== "upload_completed" ? "status" : null,

@@ -3,8 +3,15 @@
  * Pure translation; what anything means is core's.
  */
 
-import type { Artifact, ArtifactStatus, CreateInput, ErrorCode, Listed, ListInput } from "@docyard/core";
-import { clampLimit, DocyardError, isDocyardError, isJsonObject, parseFilter } from "@docyard/core";
+import type { Artifact, CreateInput, ErrorCode, Listed, ListInput, VisibleStatus } from "@docyard/core";
+import {
+  clampLimit,
+  DocyardError,
+  isDocyardError,
+  isJsonObject,
+  parseFilter,
+  VISIBLE_STATUSES,
+} from "@docyard/core";
 import type { JsonObject, PageNumbers, SignedUrl } from "@docyard/core";
 import { z } from "zod";
 import { structureFault } from "./body.ts";
@@ -154,12 +161,6 @@ async function detectContentType(filename: string): Promise<string | undefined> 
 
 // ---- the list's query
 
-export const STATUSES: readonly Exclude<ArtifactStatus, "deleted">[] = [
-  "created",
-  "upload_started",
-  "upload_completed",
-  "upload_failed",
-];
 /** A filename has at most 255 bytes: nothing longer can be part of one. */
 export const SEARCH_LENGTH_MAX = 255;
 
@@ -238,13 +239,13 @@ function time(name: string, text: string): number {
   return value;
 }
 
-function statuses(text: string): Exclude<ArtifactStatus, "deleted">[] {
+function statuses(text: string): VisibleStatus[] {
   const names = [...new Set(text.split(","))];
-  const found = STATUSES.filter((status) => names.includes(status));
+  const found = VISIBLE_STATUSES.filter((status) => names.includes(status));
   if (found.length !== names.length) {
     throw new DocyardError(
       "invalid_argument",
-      `status must be one or more of ${STATUSES.join(", ")}, separated by commas`,
+      `status must be one or more of ${VISIBLE_STATUSES.join(", ")}, separated by commas`,
     );
   }
   return found;

@@ -5,9 +5,7 @@
 
 import type {
   Artifact,
-  ArtifactStatus,
   ErrorCode,
-  MediaType,
   PageNumbers,
   SignedUrl,
   StudioCreateInput,
@@ -15,7 +13,15 @@ import type {
   StudioListed,
   StudioListInput,
 } from "@docyard/core";
-import { clampLimit, DocyardError, isDocyardError, isJsonObject, PAGE_LIMIT_DEFAULT } from "@docyard/core";
+import {
+  clampLimit,
+  DocyardError,
+  isDocyardError,
+  isJsonObject,
+  MEDIA_TYPES,
+  PAGE_LIMIT_DEFAULT,
+  VISIBLE_STATUSES,
+} from "@docyard/core";
 import { z } from "zod";
 import { printTime } from "./time.ts";
 
@@ -61,18 +67,6 @@ function sentence(issues: readonly string[]): string {
 }
 
 // ---- requests
-
-export const MEDIA_TYPES: readonly ["video", "audio", "script"] = [
-  "video",
-  "audio",
-  "script",
-] as const satisfies readonly MediaType[];
-export const STATUSES: readonly ["created", "upload_started", "upload_completed", "upload_failed"] = [
-  "created",
-  "upload_started",
-  "upload_completed",
-  "upload_failed",
-] as const satisfies readonly Exclude<ArtifactStatus, "deleted">[];
 
 /** Longer arrays are refused before each item is looked at; how many fragments an artifact may have is core's. */
 const FRAGMENTS_READ_MAX = 10_000;
@@ -160,7 +154,7 @@ export function readListQuery(query: URLSearchParams): StudioListInput {
       return undefined;
     }
   };
-  const status = once("status", oneOf(STATUSES));
+  const status = once("status", oneOf(VISIBLE_STATUSES));
   const type = once("type", oneOf(MEDIA_TYPES));
   const limit = clampLimit(once("limit", positiveInteger) ?? PAGE_LIMIT_DEFAULT);
   const page = once("page", positiveInteger) ?? 1;

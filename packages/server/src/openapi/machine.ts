@@ -11,10 +11,11 @@ import {
   PAGE_LIMIT_DEFAULT,
   PAGE_LIMIT_MAX,
   SCOPES,
+  VISIBLE_STATUSES,
 } from "@docyard/core";
 import { z } from "zod";
 import { machineErrors } from "../machine.ts";
-import { MACHINE_REQUESTS, SEARCH_LENGTH_MAX, STATUSES } from "../machine-wire.ts";
+import { MACHINE_REQUESTS, SEARCH_LENGTH_MAX } from "../machine-wire.ts";
 import type { Fault, FaultWords, Operation, Served } from "./operation.ts";
 import { bodyFaults, inPath, json, OUTAGES, query, WRITE_FAULTS } from "./operation.ts";
 import { count, described, request, response, text, textOrNull, timestamp, url } from "./shape.ts";
@@ -115,7 +116,7 @@ const listedFields = {
 };
 const statedFields = {
   ...listedFields,
-  status: described(z.enum(STATUSES as [string, ...string[]]), { description: "How far it is" }),
+  status: described(z.enum(VISIBLE_STATUSES), { description: "How far it is" }),
   errorMessage: textOrNull("Why it failed, if it did"),
 };
 
@@ -438,7 +439,7 @@ function listParameters(): readonly object[] {
       ...query(
         "status",
         "Artifacts in these statuses rather than completed ones; each is then shown with its status.",
-        { type: "array", items: { type: "string", enum: [...STATUSES] }, minItems: 1 },
+        { type: "array", items: { type: "string", enum: [...VISIBLE_STATUSES] }, minItems: 1 },
         ["created", "upload_failed"],
       ),
       style: "form",

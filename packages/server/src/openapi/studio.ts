@@ -3,10 +3,16 @@
  * Shapes of requests come from `studio-wire.ts`; what answers look like is said here once.
  */
 
-import { FRAGMENTS_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX } from "@docyard/core";
+import {
+  FRAGMENTS_MAX,
+  MEDIA_TYPES,
+  PAGE_LIMIT_DEFAULT,
+  PAGE_LIMIT_MAX,
+  VISIBLE_STATUSES,
+} from "@docyard/core";
 import { z } from "zod";
 import { studioErrors } from "../studio.ts";
-import { MEDIA_TYPES, STATUSES, STUDIO_REQUESTS } from "../studio-wire.ts";
+import { STUDIO_REQUESTS } from "../studio-wire.ts";
 import { FILENAME_BOUNDS } from "./machine.ts";
 import type { Fault, FaultWords, Operation, Served } from "./operation.ts";
 import { bodyFaults, inPath, json, OUTAGES, query, WRITE_FAULTS } from "./operation.ts";
@@ -60,7 +66,7 @@ const artifactFields = {
   id: text("Names the artifact for ever", { pattern: "^[0-9a-f]{24}$" }),
   name: text("Display name"),
   type: described(z.enum(MEDIA_TYPES), { description: "What kind of media it is" }),
-  status: described(z.enum(STATUSES), {
+  status: described(z.enum(VISIBLE_STATUSES), {
     description: "How far it is; `upload_completed` and `upload_failed` are final",
   }),
   uploadMethod: described(z.enum(["direct_url", "fragments"]), {
@@ -300,7 +306,12 @@ export function studioOperations(served: Served): readonly Operation[] {
           50,
         ),
         query("page", "Which page of that size.", { type: "integer", minimum: 1, default: 1 }, 1),
-        query("status", "Only this status.", { type: "string", enum: [...STATUSES] }, "upload_completed"),
+        query(
+          "status",
+          "Only this status.",
+          { type: "string", enum: [...VISIBLE_STATUSES] },
+          "upload_completed",
+        ),
         query("type", "Only this kind of media.", { type: "string", enum: [...MEDIA_TYPES] }, "video"),
       ],
       answers: {
