@@ -402,7 +402,7 @@ export function machineCases(name: string, open: () => Promise<Target>): void {
             const { status, body } = await world.r.list(query);
             expect([status, (body as unknown as ErrorJson).message]).toEqual([
               400,
-              ['metadata must be one JSON object, such as metadata={"patientId":"12345"}'],
+              ["metadata must be one value, without brackets behind its name"],
             ]);
           }
         });

@@ -4,17 +4,11 @@
  */
 
 import type { Artifact, CreateInput, ErrorCode, Listed, ListInput, VisibleStatus } from "@docyard/core";
-import {
-  clampLimit,
-  DocyardError,
-  isDocyardError,
-  isJsonObject,
-  parseFilter,
-  VISIBLE_STATUSES,
-} from "@docyard/core";
+import { clampLimit, DocyardError, isJsonObject, parseFilter, VISIBLE_STATUSES } from "@docyard/core";
 import type { JsonObject, PageNumbers, SignedUrl } from "@docyard/core";
 import { z } from "zod";
 import { structureFault } from "./body.ts";
+import { parseShape, readQuery } from "./input.ts";
 import { parseTime, printTime } from "./time.ts";
 
 /** The one table from codes to statuses. 409 for `too_large` is the vendor's (contract 17). */
@@ -116,7 +110,7 @@ export interface TokenRequest {
 
 /** @throws DocyardError `invalid_argument` with one issue per fault. */
 export async function readCreate(body: unknown): Promise<CreateInput> {
-  const { filename, contentType, size, metadata, hash } = parse(createShape, body);
+  const { filename, contentType, size, metadata, hash } = parseShape(createShape, body);
   const type = contentType ?? (await detectContentType(filename));
   return {
     filename,
@@ -129,23 +123,12 @@ export async function readCreate(body: unknown): Promise<CreateInput> {
 
 /** `s3Key` is the vendor's word for `storageKey` (contract 12). */
 export function readComplete(body: unknown): { readonly uploadId: string; readonly storageKey?: string } {
-  const { uploadId, s3Key } = parse(completeShape, body);
+  const { uploadId, s3Key } = parseShape(completeShape, body);
   return { uploadId, ...(s3Key == null ? {} : { storageKey: s3Key }) };
 }
 
 export function readTokenRequest(body: unknown): TokenRequest {
-  return parse(tokenShape, body);
-}
-
-function parse<T>(shape: z.ZodType<T>, body: unknown): T {
-  if (!isJsonObject(body)) throw new DocyardError("invalid_argument", "Request body must be a JSON object");
-  const result = shape.safeParse(body);
-  if (result.success) return result.data;
-  throw invalid(result.error.issues.map(({ message }) => message));
-}
-
-function invalid(issues: readonly string[]): DocyardError {
-  return new DocyardError("invalid_argument", issues.join("; "), { issues });
+  return parseShape(tokenShape, body);
 }
 
 /** Read by the first who needs it: a tenth of the start otherwise. */
@@ -164,16 +147,10 @@ async function detectContentType(filename: string): Promise<string | undefined> 
 /** A filename has at most 255 bytes: nothing longer can be part of one. */
 export const SEARCH_LENGTH_MAX = 255;
 
-/**
- * The list's query. A value that cannot be read is refused, never ignored: a filter that falls away shows other
- * patients' documents (contract 2). Unknown parameters are ignored, but for a filter's in brackets: so some clients
- * that are generated from an API's document write any object.
- * @throws DocyardError `invalid_argument` with one issue per fault.
- */
+/** @throws DocyardError `invalid_argument` with one issue per fault. */
 export function readListQuery(query: URLSearchParams): ListInput {
-  const issues: string[] = [];
   const input: { -readonly [K in keyof ListInput]: ListInput[K] } = {};
-  const readers: { readonly [name: string]: (value: string) => void } = {
+  readQuery(query, {
     limit: (value) => void (input.limit = clampLimit(integer("limit", value))),
     // What is beyond exactness is beyond any list, too: an empty page, as behind every other end.
     offset: (value) => void (input.offset = Math.min(integer("offset", value), Number.MAX_SAFE_INTEGER)),
@@ -183,25 +160,7 @@ export function readListQuery(query: URLSearchParams): ListInput {
     createdAfter: (value) => void (input.createdAfter = time("createdAfter", value)),
     createdBefore: (value) => void (input.createdBefore = time("createdBefore", value)),
     status: (value) => void (input.statuses = statuses(value)),
-  };
-  for (const [name, read] of Object.entries(readers)) {
-    const values = query.getAll(name);
-    if (values.length === 0) continue;
-    if (values.length > 1) {
-      issues.push(`${name} must be given once`);
-      continue;
-    }
-    try {
-      read(values[0]!);
-    } catch (error) {
-      if (!isDocyardError(error, "invalid_argument")) throw error;
-      issues.push(error.message);
-    }
-  }
-  if ([...query.keys()].some((name) => name.startsWith("metadata["))) {
-    issues.push('metadata must be one JSON object, such as metadata={"patientId":"12345"}');
-  }
-  if (issues.length > 0) throw invalid(issues);
+  });
   return input;
 }
 

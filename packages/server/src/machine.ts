@@ -12,6 +12,7 @@ import { parseJson, readText } from "./body.ts";
 import type { AppContext, AppEnv } from "./exchange.ts";
 import { replyEmpty, replyJson } from "./exchange.ts";
 import type { ErrorFace } from "./fault.ts";
+import { invalid, queryOf } from "./input.ts";
 import type { Logger } from "./log.ts";
 import type { TokenRequest } from "./machine-wire.ts";
 import {
@@ -138,12 +139,6 @@ export function mountMachine(app: Hono<AppEnv>, options: MachineFaceOptions): vo
   });
 }
 
-function queryOf(url: string): URLSearchParams {
-  const [target = ""] = url.split("#", 1);
-  const mark = target.indexOf("?");
-  return new URLSearchParams(mark < 0 ? "" : target.slice(mark + 1));
-}
-
 /**
  * JSON where it looks like JSON, else a form (RFC 6749 section 4.4.2), whatever the content type says. A form's fields
  * without a value count as absent (section 3.2).
@@ -183,7 +178,7 @@ function oneCredential(basic: ClientCredentials | null, request: TokenRequest): 
     ...(clientSecret == null || clientSecret === "" ? ["client_secret should not be empty"] : []),
   ];
   if (clientId == null || clientSecret == null || issues.length > 0) {
-    throw new DocyardError("invalid_argument", issues.join("; "), { issues });
+    throw invalid(issues);
   }
   return { clientId, clientSecret };
 }

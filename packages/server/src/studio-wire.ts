@@ -13,16 +13,9 @@ import type {
   StudioListed,
   StudioListInput,
 } from "@docyard/core";
-import {
-  clampLimit,
-  DocyardError,
-  isDocyardError,
-  isJsonObject,
-  MEDIA_TYPES,
-  PAGE_LIMIT_DEFAULT,
-  VISIBLE_STATUSES,
-} from "@docyard/core";
+import { clampLimit, MEDIA_TYPES, PAGE_LIMIT_DEFAULT, VISIBLE_STATUSES } from "@docyard/core";
 import { z } from "zod";
+import { invalid, parseShape, readQuery } from "./input.ts";
 import { printTime } from "./time.ts";
 
 /** The one table from codes to statuses. A source that policy refuses is a bad request here (ruling 10). */
@@ -100,12 +93,13 @@ export const STUDIO_REQUESTS: Readonly<Record<"create" | "fragment", z.ZodObject
 
 /** @throws DocyardError `invalid_argument` with one issue per fault, each naming its field. */
 export function readCreate(body: unknown): StudioCreateInput {
-  if (!isJsonObject(body)) throw new DocyardError("invalid_argument", "Request body must be a JSON object");
-  const result = createShape.safeParse(body);
-  if (!result.success) {
-    throw invalid(result.error.issues.map(({ path, message }) => `${fieldName(path)} ${message}`));
-  }
-  const { name, type, s3Path = null, url = null, fragments } = result.data;
+  const {
+    name,
+    type,
+    s3Path = null,
+    url = null,
+    fragments,
+  } = parseShape(createShape, body, ({ path, message }) => `${fieldName(path)} ${message}`);
   return {
     name,
     type,
@@ -125,10 +119,6 @@ function fieldName(path: readonly PropertyKey[]): string {
     .join("");
 }
 
-function invalid(issues: readonly string[]): DocyardError {
-  return new DocyardError("invalid_argument", issues.join("; "), { issues });
-}
-
 /** @throws DocyardError `invalid_argument`; whether the name is a good one is core's to say. */
 export function readPresignQuery(query: URLSearchParams): string {
   const names = query.getAll("fileName");
@@ -136,45 +126,25 @@ export function readPresignQuery(query: URLSearchParams): string {
   throw invalid([names.length === 0 ? "fileName must be given" : "fileName must be given once"]);
 }
 
-/**
- * The list's query (an extension). A value that cannot be read is refused, never ignored; unknown parameters are.
- * @throws DocyardError `invalid_argument` with one issue per fault.
- */
+/** @throws DocyardError `invalid_argument` with one issue per fault. */
 export function readListQuery(query: URLSearchParams): StudioListInput {
-  const issues: string[] = [];
-  const once = <T>(name: string, read: (name: string, value: string) => T): T | undefined => {
-    const [value, ...others] = query.getAll(name);
-    if (value === undefined) return undefined;
-    try {
-      if (others.length > 0) throw invalid([`${name} must be given once`]);
-      return read(name, value);
-    } catch (error) {
-      if (!isDocyardError(error, "invalid_argument")) throw error;
-      issues.push(error.message);
-      return undefined;
-    }
-  };
-  const status = once("status", oneOf(VISIBLE_STATUSES));
-  const type = once("type", oneOf(MEDIA_TYPES));
-  const limit = clampLimit(once("limit", positiveInteger) ?? PAGE_LIMIT_DEFAULT);
-  const page = once("page", positiveInteger) ?? 1;
+  const input: { -readonly [K in keyof StudioListInput]: StudioListInput[K] } = {};
+  let [limit, page] = [PAGE_LIMIT_DEFAULT, 1];
+  readQuery(query, {
+    status: (value) => void (input.status = oneOf("status", value, VISIBLE_STATUSES)),
+    type: (value) => void (input.type = oneOf("type", value, MEDIA_TYPES)),
+    limit: (value) => void (limit = clampLimit(positiveInteger("limit", value))),
+    page: (value) => void (page = positiveInteger("page", value)),
+  });
   const offset = (page - 1) * limit;
-  if (!Number.isSafeInteger(offset)) issues.push("page is beyond any list");
-  if (issues.length > 0) throw invalid(issues);
-  return {
-    limit,
-    offset,
-    ...(status === undefined ? {} : { status }),
-    ...(type === undefined ? {} : { type }),
-  };
+  if (!Number.isSafeInteger(offset)) throw invalid(["page is beyond any list"]);
+  return { ...input, limit, offset };
 }
 
-function oneOf<W extends string>(words: readonly W[]): (name: string, value: string) => W {
-  return (name, value) => {
-    const found = words.find((word) => word === value);
-    if (found === undefined) throw invalid([`${name} must be one of ${words.join(", ")}`]);
-    return found;
-  };
+function oneOf<W extends string>(name: string, value: string, words: readonly W[]): W {
+  const found = words.find((word) => word === value);
+  if (found === undefined) throw invalid([`${name} must be one of ${words.join(", ")}`]);
+  return found;
 }
 
 function positiveInteger(name: string, text: string): number {

@@ -12,6 +12,7 @@ import type { AppContext, AppEnv } from "./exchange.ts";
 import { replyEmpty, replyJson } from "./exchange.ts";
 import type { ErrorFace } from "./fault.ts";
 import { refuseMethod } from "./fault.ts";
+import { queryOf } from "./input.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Viewer } from "./studio-wire.ts";
 import {
@@ -120,10 +121,4 @@ async function find(studio: StudioDock, id: string): Promise<StudioListed> {
     if (isDocyardError(error, "not_found")) throw new DocyardError("not_found", "Artifact not found");
     throw error;
   }
-}
-
-function queryOf(url: string): URLSearchParams {
-  const [target = ""] = url.split("#", 1);
-  const mark = target.indexOf("?");
-  return new URLSearchParams(mark < 0 ? "" : target.slice(mark + 1));
 }
