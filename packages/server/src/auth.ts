@@ -9,7 +9,7 @@ import type { AppContext } from "./exchange.ts";
 import type { Tokens } from "./tokens.ts";
 
 const REALM = 'realm="docyard"';
-export const BEARER_CHALLENGE: string = `Bearer ${REALM}`;
+const BEARER_CHALLENGE = `Bearer ${REALM}`;
 export const BASIC_CHALLENGE: string = `Basic ${REALM}, charset="UTF-8"`;
 
 const BEARER = /^bearer +([\w.~+/=-]+) *$/i;
@@ -21,18 +21,28 @@ const BASIC = /^basic +([\w+/=-]+) *$/i;
  *   section 3).
  */
 export async function authenticate(c: AppContext, docyard: Docyard, tokens: Tokens): Promise<Principal> {
-  const exchange = c.get("exchange");
-  const header = c.req.header("authorization");
-  exchange.challenge = BEARER_CHALLENGE;
-  if (header === undefined) {
-    throw new DocyardError("unauthenticated", "Missing access token: send Authorization: Bearer dyt_live_…");
-  }
-  exchange.challenge = `${BEARER_CHALLENGE}, error="invalid_token"`;
-  const claims = await tokens.verify(BEARER.exec(header)?.[1] ?? "");
+  const claims = await tokens.verify(
+    bearerOf(c, "Missing access token: send Authorization: Bearer dyt_live_…"),
+  );
   const principal = await docyard.principal(claims.clientId, claims.scopes);
+  const exchange = c.get("exchange");
   exchange.principalId = principal.id;
   exchange.challenge = `${BEARER_CHALLENGE}, error="insufficient_scope"`;
   return principal;
+}
+
+/**
+ * What stands behind `Bearer`, empty for another scheme; the answer carries a challenge if it is refused from here on.
+ * @param missing Says what to send.
+ * @throws DocyardError `unauthenticated` where there is no header at all.
+ */
+export function bearerOf(c: AppContext, missing: string): string {
+  const exchange = c.get("exchange");
+  const header = c.req.header("authorization");
+  exchange.challenge = BEARER_CHALLENGE;
+  if (header === undefined) throw new DocyardError("unauthenticated", missing);
+  exchange.challenge = `${BEARER_CHALLENGE}, error="invalid_token"`;
+  return BEARER.exec(header)?.[1] ?? "";
 }
 
 export interface ClientCredentials {

@@ -6,7 +6,7 @@
 import type { Docyard, StudioDock, StudioListed } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
 import type { Hono } from "hono";
-import { BEARER_CHALLENGE } from "./auth.ts";
+import { bearerOf } from "./auth.ts";
 import { parseJson, readText } from "./body.ts";
 import type { AppContext, AppEnv } from "./exchange.ts";
 import { replyEmpty, replyJson } from "./exchange.ts";
@@ -32,8 +32,6 @@ const API_PATH = "/api/";
 const ARTIFACTS_PATH = `${API_PATH}v1/artifacts`;
 const CREATE_PATH = `${ARTIFACTS_PATH}/create`;
 const ARTIFACT_PATH = `${ARTIFACTS_PATH}/:artifactId`;
-
-const BEARER = /^bearer +([\w.~+/=-]+) *$/i;
 
 export interface StudioFaceOptions {
   readonly docyard: Docyard;
@@ -101,15 +99,10 @@ export function mountStudio(app: Hono<AppEnv>, { docyard, metrics, bodyBytesMax 
  * @throws DocyardError `unauthenticated`, the answer then carries a challenge; `resource_exhausted`.
  */
 async function open(c: AppContext, docyard: Docyard): Promise<StudioDock> {
-  const exchange = c.get("exchange");
-  const header = c.req.header("authorization");
-  exchange.challenge = BEARER_CHALLENGE;
-  if (header === undefined) {
-    throw new DocyardError("unauthenticated", "Missing API key: send Authorization: Bearer dk_live_…");
-  }
-  exchange.challenge = `${BEARER_CHALLENGE}, error="invalid_token"`;
-  const studio = await docyard.openStudio(BEARER.exec(header)?.[1] ?? "");
-  exchange.principalId = studio.key.id;
+  const studio = await docyard.openStudio(
+    bearerOf(c, "Missing API key: send Authorization: Bearer dk_live_…"),
+  );
+  c.get("exchange").principalId = studio.key.id;
   return studio;
 }
 
