@@ -5,6 +5,7 @@
 import { DocyardError, parseJson as parsed } from "@docyard/core";
 import type { AppContext } from "./exchange.ts";
 import { HttpFault } from "./fault.ts";
+import { inTime } from "./in-time.ts";
 
 /** Bytes of an API request's body. The largest legitimate one, a create, holds 64 KiB of metadata. */
 export const BODY_BYTES_MAX: number = 1024 * 1024;
@@ -38,7 +39,8 @@ async function readBytes(
   if (length !== null && length > bytesMax) throw tooLarge(bytesMax);
   try {
     // An announced length is enforced by the host's parser, so the whole may be taken at once.
-    const bytes = await withDeadline(length === null ? readStream(request, bytesMax) : readWhole(request));
+    const body = length === null ? readStream(request, bytesMax) : readWhole(request);
+    const bytes = await inTime(body, BODY_TIMEOUT_MS, tooLate);
     if (bytes.length > bytesMax) throw tooLarge(bytesMax);
     return bytes;
   } catch (error) {
@@ -54,21 +56,9 @@ async function readWhole(request: Request): Promise<Uint8Array> {
 }
 
 /** What is read after the deadline is thrown away by the host, which closes the connection. */
-async function withDeadline(body: Promise<Uint8Array>): Promise<Uint8Array> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const deadline = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
-      const seconds = BODY_TIMEOUT_MS / 1_000;
-      reject(
-        new HttpFault(408, `Request body did not arrive within ${seconds} seconds`, { Connection: "close" }),
-      );
-    }, BODY_TIMEOUT_MS);
-  });
-  try {
-    return await Promise.race([body, deadline]);
-  } finally {
-    clearTimeout(timer);
-  }
+function tooLate(): HttpFault {
+  const seconds = BODY_TIMEOUT_MS / 1_000;
+  return new HttpFault(408, `Request body did not arrive within ${seconds} seconds`, { Connection: "close" });
 }
 
 async function readStream(request: Request, bytesMax: number): Promise<Uint8Array> {

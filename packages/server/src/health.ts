@@ -6,6 +6,7 @@
 import type { Hono } from "hono";
 import type { AppEnv } from "./exchange.ts";
 import { replyJson } from "./exchange.ts";
+import { inTime } from "./in-time.ts";
 import type { Logger } from "./log.ts";
 import { describeFault } from "./log.ts";
 
@@ -48,7 +49,7 @@ async function runChecks(checks: ReadinessChecks, log: Logger): Promise<Readines
   const results = await Promise.all(
     Object.entries(checks).map(async ([part, check]) => {
       try {
-        await withTimeout(check());
+        await inTime(check(), CHECK_TIMEOUT_MS, () => new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`));
         return [part, "ok"] as const;
       } catch (error) {
         log.warn({ part, error: describeFault(error) }, "not ready");
@@ -57,20 +58,6 @@ async function runChecks(checks: ReadinessChecks, log: Logger): Promise<Readines
     }),
   );
   return { isReady: results.every(([, result]) => result === "ok"), checks: Object.fromEntries(results) };
-}
-
-async function withTimeout(work: Promise<void>): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
-      reject(new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`));
-    }, CHECK_TIMEOUT_MS);
-  });
-  try {
-    await Promise.race([work, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Those who ask during a round share it, and its result stays good for a moment. */
