@@ -30,7 +30,7 @@ export const MACHINE_STATUS: Readonly<Record<ErrorCode, number>> = {
   upstream_failed: 502,
   read_only: 503,
   no_space: 507,
-} satisfies Record<ErrorCode, number>;
+};
 
 /** Reason phrases of every status this server answers errors with (RFC 9110; 413 and 422 as Node and Nest word them). */
 const REASONS: Readonly<Record<number, string>> = {

@@ -37,7 +37,7 @@ export const STUDIO_STATUS: Readonly<Record<ErrorCode, number>> = {
   upstream_failed: 502,
   read_only: 503,
   no_space: 507,
-} satisfies Record<ErrorCode, number>;
+};
 
 /** Both of the vendor's generations at once: one reads `error`, the other `message` and `status` (contract 46). */
 export interface StudioError {

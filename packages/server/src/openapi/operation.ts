@@ -232,7 +232,7 @@ const WHY: Readonly<Record<ErrorCode | number, string>> = {
   no_space: "The storage is full or nearly so; reading goes on.",
   408: "The body did not arrive in time; the connection is closed.",
   413: "The body is larger than this API takes.",
-} satisfies Record<ErrorCode, string> & Record<number, string>;
+};
 
 /** What can befall any operation that asks the database. */
 export const OUTAGES: readonly Fault[] = [
