@@ -11,11 +11,6 @@ export const EXIT_USAGE = 2;
 export const EXIT_DAMAGE = 3;
 /** 128 + SIGINT, as shells count. */
 export const EXIT_INTERRUPTED = 130;
-/**
- * Milliseconds in which a repeated signal is the same one: a terminal's Ctrl-C reaches the whole process group, and
- * npm and npx hand it on a second time.
- */
-export const SAME_SIGNAL_MS = 250;
 
 /** The command line, the environment or the config file is wrong: exit code 2. */
 export class UsageError extends Error {

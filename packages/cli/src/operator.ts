@@ -7,7 +7,8 @@ import type { BlobStore, Dock, Docyard, Principal, Store } from "@docyard/core";
 import { DocyardError, isDockId, SCOPES } from "@docyard/core";
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
-import { EXIT_INTERRUPTED, Interrupted, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
+import { Interrupted, UsageError } from "./failure.ts";
+import { onStopSignal, STOP_SIGNALS } from "./signals.ts";
 import { blobScheme, schemeOf } from "./targets.ts";
 import { wireOperator } from "./wire.ts";
 
@@ -38,39 +39,22 @@ export async function operate(
   if (schemeOf(config.db) === "memory" || blobScheme(config.blob) === "memory") {
     throw new UsageError("memory lives inside one server process: no other command can reach it");
   }
-  const stop = stopper();
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const stopListening = onStopSignal(STOP_SIGNALS, () => stopping.abort(new Error("interrupted")));
   try {
     const { close, ...parts } = await wireOperator(config);
     try {
-      return await work({ ...parts, config, said, signal: stop.signal });
+      return await work({ ...parts, config, said, signal });
     } finally {
       await close();
     }
   } catch (error) {
-    if (stop.signal.aborted) throw new Interrupted(`interrupted: ${howToGoOn}`, { cause: error });
+    if (signal.aborted) throw new Interrupted(`interrupted: ${howToGoOn}`, { cause: error });
     throw error;
   } finally {
-    stop.end();
+    stopListening();
   }
-}
-
-/** The first signal asks to stop, one after that ends the process on the spot. */
-function stopper(): { readonly signal: AbortSignal; end(): void } {
-  const controller = new AbortController();
-  let firstAt: number | null = null;
-  const onSignal = (): void => {
-    firstAt ??= performance.now();
-    controller.abort(new Error("interrupted"));
-    if (performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
-  };
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  for (const name of signals) process.on(name, onSignal);
-  return {
-    signal: controller.signal,
-    end: () => {
-      for (const name of signals) process.off(name, onSignal);
-    },
-  };
 }
 
 /** @throws DocyardError `not_found` */

@@ -8,7 +8,7 @@ import { type AppOptions, createApp } from "@docyard/server";
 import { defaultPublicUrl, isEveryAddress } from "./address.ts";
 import { type Background, runInBackground } from "./background.ts";
 import { type Config, isRunByNpm, unknownVariables } from "./config.ts";
-import { EXIT_INTERRUPTED, SAME_SIGNAL_MS, UsageError } from "./failure.ts";
+import { UsageError } from "./failure.ts";
 import { firstRun, type FirstRunDocument } from "./documents.ts";
 import { banner, welcome } from "./first-run.ts";
 import { listen, type Fetch } from "./listen.ts";
@@ -16,18 +16,12 @@ import { createLog, type Logger } from "./log.ts";
 import { holdYoungGeneration } from "./memory.ts";
 import { clientAddressBehind, type ForwardedRequest } from "./proxy.ts";
 import { referenceAsset } from "./reference.ts";
+import { onStopSignal, STOP_SIGNALS } from "./signals.ts";
 import { schemeOf } from "./targets.ts";
 import { keepPair, type KeptPair, pairFilesOf, readPair } from "./tls.ts";
 import { VERSION } from "./version.ts";
 import { type Parts, requireMemory, wire, wireDouble } from "./wire.ts";
 
-/** What a terminal that closes sends, and what administrators send to have files read again. */
-const HANGUP = "SIGHUP";
-/**
- * A closed terminal is no reason to cut an upload off, so it stops the server like the others. With a certificate of
- * its own the server is a daemon, and SIGHUP means what it means to those: it reads the certificate again.
- */
-const STOP_SIGNALS = ["SIGINT", "SIGTERM", HANGUP] as const;
 /** Milliseconds between two looks at whether npm's shell is still there. */
 const PARENT_POLL_MS = 200;
 /** Milliseconds after which what Node loads for first requests is loaded. */
@@ -42,7 +36,10 @@ export async function serve(config: Config): Promise<void> {
   const log = createLog(config.logLevel, { isTerminal: process.stderr.isTTY });
   for (const warning of unknownVariables()) log.warn(warning);
   const files = pairFilesOf(config);
-  /** Until the certificate is there, a SIGHUP has nothing to do: it is being read. */
+  /**
+   * What SIGHUP means to daemons, of which a server with a certificate of its own is one. Until the certificate is there
+   * it has nothing to do: it is being read.
+   */
   let reload = async (): Promise<void> => {};
   const stopping = stopSignal(files === null ? null : () => void reload());
   const pair = files === null ? null : await readPair(files);
@@ -188,23 +185,13 @@ function ownsItsName(publicUrl: string | null): boolean {
 }
 
 /**
- * Resolves to the first thing that asks us to stop; a signal after that ends the process on the spot.
+ * Resolves to the first thing that asks us to stop.
  * @param onHangup What SIGHUP does instead; null: it stops, too.
  */
 function stopSignal(onHangup: (() => void) | null): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
-  let firstAt: number | null = null;
-  for (const signal of STOP_SIGNALS) {
-    if (signal === HANGUP && onHangup !== null) {
-      process.on(signal, onHangup);
-      continue;
-    }
-    process.on(signal, () => {
-      firstAt ??= performance.now();
-      resolve(signal);
-      if (performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
-    });
-  }
+  onStopSignal(onHangup === null ? STOP_SIGNALS : ["SIGINT", "SIGTERM"], resolve);
+  if (onHangup !== null) process.on("SIGHUP", onHangup);
   if (isRunByNpm()) void parentGone().then(() => resolve("npm ended"));
   return promise;
 }
