@@ -20,6 +20,7 @@ import { keyFileOf } from "./keyring.ts";
 import { operate, type Operation } from "./operator.ts";
 import { list, record } from "./print.ts";
 import { size, startProgress } from "./progress.ts";
+import { sealedSecrets } from "./secrets.ts";
 import { VERSION } from "./version.ts";
 
 /** What a backup holds. */
@@ -69,8 +70,7 @@ function answer(target: string, { manifest, kept, amended, lost }: BackupReport)
 
 /** Sealed secrets open with the key file alone, and that is not in the archive: whoever finds one has not both. */
 async function tellAboutKeys({ store, config }: Operation): Promise<void> {
-  const isSealed = (await store.accounts.list("key")).some(({ s3Credentials }) => s3Credentials !== null);
-  if (!isSealed) return;
+  if ((await sealedSecrets(store)).length === 0) return;
   process.stderr.write(
     `The backup holds sealed S3 credentials, and not the keys that open them: keep a copy of ${keyFileOf(config)} elsewhere.\n`,
   );

@@ -3,17 +3,17 @@
  * one thing, and answers with one document, so that they work while a server runs on the same store.
  */
 
-import type { Quota, RetentionRule, S3Credentials, Store } from "@docyard/core";
-import { createProvisioning, createSealer, parseFilter } from "@docyard/core";
+import type { Quota, RetentionRule, Store } from "@docyard/core";
+import { createProvisioning, parseFilter } from "@docyard/core";
 import type { Answer, Command, Flag, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { client, clientWithSecret, dock, key, keyWithSecret, organization } from "./documents.ts";
 import { migrateStore, openStore } from "./drivers.ts";
 import { UsageError } from "./failure.ts";
-import { addKey, keyFileOf, keyFileSealer, readKeys } from "./keyring.ts";
 import { parseDuration, parseSize } from "./measure.ts";
 import { OPERATOR_COMMANDS } from "./operator-commands.ts";
 import { list, record } from "./print.ts";
+import { rotateSecrets, setS3Credentials } from "./secrets.ts";
 import { listSigningKeys, rotateSigningKeys } from "./signing.ts";
 import { schemeOf } from "./targets.ts";
 
@@ -200,23 +200,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       endpoint: { describe: "Of an S3-compatible server other than AWS", value: "URL" },
       clear: { describe: "Take the credentials away" },
     },
-    run: onStore(async (store, { positional, flag, has }, config) => {
-      const credentials = has("clear") ? null : await s3Credentials(flag);
-      const path = keyFileOf(config);
-      // Clearing must stay possible when the keys are lost.
-      if (credentials !== null) {
-        const sealed = (await store.accounts.list("key")).flatMap(({ id, s3Credentials: text }) =>
-          text === null || id === positional ? [] : [{ id, sealed: text }],
-        );
-        await checkKeys(path, sealed);
-      }
-      const sealer = keyFileSealer(path);
-      const changed = key(
-        await createProvisioning(store.accounts).setS3Credentials(positional, credentials, sealer),
-      );
-      const deed = credentials === null ? "has no S3 credentials any more" : "has S3 credentials";
-      return { document: changed, text: record(`Key ${changed.id} ${deed}.`, changed) };
-    }),
+    run: onStore(setS3Credentials),
   },
   "key list": {
     describe: "List Studio API keys, without secrets",
@@ -228,28 +212,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   "secrets rotate": {
     describe: "Add a key to the key file and seal every stored secret with it; servers notice by themselves",
     flags: {},
-    run: onStore(async (store, _, config) => {
-      const path = keyFileOf(config);
-      const secrets = (await store.accounts.list("key")).flatMap(({ id, s3Credentials: sealed }) =>
-        sealed === null ? [] : [{ id, sealed }],
-      );
-      await checkKeys(path, secrets);
-      const sealer = createSealer(await addKey(path));
-      let resealed = 0;
-      for (const { id } of secrets) {
-        // As it is now: it may have been set anew, or cleared, since it was checked.
-        const sealed = (await store.accounts.find("key", { id }))?.s3Credentials ?? null;
-        if (sealed === null) continue;
-        const again = await sealer.seal(await sealer.open(sealed, id), id);
-        await store.accounts.update("key", id, { s3Credentials: again });
-        resealed++;
-      }
-      const document = { keyFile: path, resealed };
-      return {
-        document,
-        text: record("A new key seals from now on. Keep the old ones as long as old backups.", document),
-      };
-    }),
+    run: onStore(rotateSecrets),
   },
   "signing list": {
     describe: "List the keys that sign tokens and URLs, without secrets",
@@ -293,20 +256,6 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   },
 };
 
-/**
- * Before anything is sealed: the file must open what was sealed before, else it is another one, or it is gone, and a
- * new key beside the old secrets would show that to nobody until a worker needs them.
- * @throws Failure or DocyardError saying so; a store without secrets needs no file yet.
- */
-async function checkKeys(
-  path: string,
-  secrets: readonly { readonly id: string; readonly sealed: string }[],
-): Promise<void> {
-  if (secrets.length === 0) return;
-  const sealer = createSealer(await readKeys(path));
-  for (const { id, sealed } of secrets) await sealer.open(sealed, id);
-}
-
 /** @throws UsageError */
 function quota(flag: Said["flag"]): Quota {
   const count = (name: string): number | undefined => {
@@ -335,28 +284,6 @@ function rule(flag: Said["flag"]): RetentionRule {
 }
 
 const SHOWN_ONCE = "The secret is shown this once.";
-
-/** @throws UsageError without quoting anything. */
-async function s3Credentials(flag: Said["flag"]): Promise<S3Credentials> {
-  const accessKeyId = flag("access-key-id");
-  if (accessKeyId === undefined) throw new UsageError("key s3-credentials: --access-key-id is missing");
-  // Not a flag: every user of the machine can read the command lines of others.
-  if (process.stdin.isTTY) process.stderr.write("Secret access key, then Enter: ");
-  const { createInterface } = await import("node:readline");
-  const lines = createInterface({ input: process.stdin });
-  let secretAccessKey = "";
-  for await (const line of lines) {
-    secretAccessKey = line;
-    break;
-  }
-  lines.close();
-  return {
-    accessKeyId,
-    secretAccessKey: secretAccessKey.trim(),
-    ...given("region", flag("region")),
-    ...given("endpoint", flag("endpoint")),
-  };
-}
 
 /** A command that opens the store, does one thing, and closes it. */
 function onStore(work: (store: Store, said: Said, config: Config) => Promise<Answer>): Command["run"] {
