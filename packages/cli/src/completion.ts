@@ -5,7 +5,7 @@
 
 import { flagOf, LOG_LEVELS, VERIFY_READS } from "./config.ts";
 import { UsageError } from "./failure.ts";
-import { type Grammar, HELP_WORDS, serverWords, type Word, wordsOf } from "./manual.ts";
+import { type Grammar, HELP_WORDS, serverWords, type Word, wordsOf } from "./grammar.ts";
 
 const SCRIPTS: Readonly<Record<string, (grammar: Grammar) => string>> = { bash, zsh, fish };
 

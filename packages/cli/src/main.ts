@@ -27,7 +27,7 @@ import {
   stacksOf,
   UsageError,
 } from "./failure.ts";
-import type { Grammar } from "./manual.ts";
+import { CONFIG_WORD, type Grammar, optionWord } from "./grammar.ts";
 import { VERSION } from "./version.ts";
 
 const PROGRAM = "docyard-server";
@@ -185,7 +185,8 @@ function grammar(onRequest: (request: Request) => void): Argv {
       onRequest({ kind: "worker", flags: flagsOf(said) });
     },
   );
-  for (const group of groups()) addGroup(root, group, onRequest);
+  const groups = Map.groupBy(Object.entries(COMMANDS), ([words]) => words.split(" ", 1)[0]!);
+  for (const [word, members] of groups) addGroup(root, word, members, onRequest);
   root.command(
     "completion <shell>",
     "Print what a shell needs to complete these words: bash, zsh, fish",
@@ -217,29 +218,23 @@ function serveGrammar(serve: Argv): Argv {
     .example("$0 client create --name scanner --dock dock_default --json", "credentials for a machine");
 }
 
-/** Commands by their first word; a command of one word is a group of itself. */
-function groups(): { word: string; members: { rest: string; command: Command }[] }[] {
-  const byWord = new Map<string, { rest: string; command: Command }[]>();
-  for (const [words, command] of Object.entries(COMMANDS)) {
-    const [word = "", rest = ""] = words.split(" ");
-    byWord.set(word, [...(byWord.get(word) ?? []), { rest, command }]);
-  }
-  return [...byWord].map(([word, members]) => ({ word, members }));
-}
-
+/** Commands that begin with the same word; one of a single word is a group of itself. */
 function addGroup(
   root: Argv,
-  { word, members }: ReturnType<typeof groups>[number],
+  word: string,
+  members: readonly (readonly [words: string, command: Command])[],
   onRequest: (request: Request) => void,
 ): void {
-  const [only] = members;
-  if (only !== undefined && only.rest === "") {
-    addCommand(root, word, only.command, onRequest);
+  const single = members.find(([words]) => words === word);
+  if (single !== undefined) {
+    addCommand(root, word, single[1], onRequest);
     return;
   }
-  const verbs = members.map(({ rest }) => rest).join(", ");
+  const verbs = members.map(([words]) => words.slice(word.length + 1)).join(", ");
   root.command(word, `${NOUNS[word] ?? word}: ${verbs}`, (group) => {
-    for (const { rest, command } of members) addCommand(group, rest, command, onRequest);
+    for (const [words, command] of members) {
+      addCommand(group, words.slice(word.length + 1), command, onRequest);
+    }
     return group.demandCommand(1, `${word} what? one of ${verbs}`);
   });
 }
@@ -298,23 +293,16 @@ function addCommand(to: Argv, words: string, command: Command, onRequest: (reque
 
 function withOptions(to: Argv, names: readonly OptionName[]): Argv {
   for (const name of names) {
-    const { describe, value, default: text } = OPTIONS[name];
-    const choices = name in FORMS ? `: ${FORMS[name as keyof typeof FORMS]}` : "";
+    const { flag, value, describe } = optionWord(name, GRAMMAR);
+    const { default: text } = OPTIONS[name];
     to.option(
-      flagOf(name),
+      flag,
       value === undefined
-        ? { type: "boolean", describe: describe + choices }
-        : {
-            requiresArg: true,
-            describe: describe + choices,
-            ...(text === "" ? {} : { defaultDescription: text }),
-          },
+        ? { type: "boolean", describe }
+        : { requiresArg: true, describe, ...(text === "" ? {} : { defaultDescription: text }) },
     );
   }
-  return to.option(CONFIG_FLAG, {
-    requiresArg: true,
-    describe: 'JSON file with options, such as {"max-size": "1GiB"}',
-  });
+  return to.option(CONFIG_WORD.flag, { requiresArg: true, describe: CONFIG_WORD.describe });
 }
 
 /** What was said, as texts: the meaning of options is config.ts's. */

@@ -1,67 +1,11 @@
 /**
- * The manual page, written from the tables that the command line itself is made of, and the view of these tables that
- * completion.ts shares. Prints nothing; what an option or a command does is config.ts's and commands.ts's.
+ * The manual page, written from the tables that the command line itself is made of. Prints nothing; what an option or a
+ * command does is config.ts's and commands.ts's.
  */
 
 import type { Command } from "./command.ts";
-import { CONFIG_FLAG, CONFIG_VARIABLE, flagOf, type OptionName, OPTIONS, variableOf } from "./config.ts";
-
-/** All that the program understands. */
-export interface Grammar {
-  readonly program: string;
-  readonly version: string;
-  readonly summary: string;
-  /** Commands by their words. */
-  readonly commands: Readonly<Record<string, Command>>;
-  /** Those that take every option: the first is the one meant when none is named. */
-  readonly servers: Readonly<Record<string, string>>;
-  /** Options that every other command takes. */
-  readonly common: readonly OptionName[];
-  readonly options: readonly OptionName[];
-  /** What may be written for an option, where its description does not say. */
-  readonly forms: Readonly<Partial<Record<OptionName, string>>>;
-}
-
-/** One flag as `--help` has it. */
-export interface Word {
-  readonly flag: string;
-  /** What stands after it; none: a switch. */
-  readonly value?: string;
-  readonly describe: string;
-  readonly required?: boolean;
-}
-
-const CONFIG_WORD: Word = {
-  flag: CONFIG_FLAG,
-  value: "FILE",
-  describe: 'JSON file with options, such as {"max-size": "1GiB"}',
-};
-export const HELP_WORDS: readonly Word[] = [
-  { flag: "help", describe: "Show help" },
-  { flag: "version", describe: "Show the version" },
-];
-
-function optionWord(name: OptionName, { forms }: Grammar): Word {
-  const { describe, value } = OPTIONS[name];
-  const form = forms[name];
-  return {
-    flag: flagOf(name),
-    ...(value === undefined ? {} : { value }),
-    describe: form === undefined ? describe : `${describe}: ${form}`,
-  };
-}
-
-/** What one command takes, the common options last. */
-export function wordsOf({ flags, options = [] }: Command, grammar: Grammar): Word[] {
-  const own = Object.entries(flags).map(([flag, rest]): Word => ({ flag, ...rest }));
-  const names = [...options, ...grammar.common.filter((name) => !options.includes(name))];
-  return [...own, ...names.map((name) => optionWord(name, grammar)), CONFIG_WORD, ...HELP_WORDS];
-}
-
-/** What a server takes. */
-export function serverWords(grammar: Grammar): Word[] {
-  return [...grammar.options.map((name) => optionWord(name, grammar)), CONFIG_WORD, ...HELP_WORDS];
-}
+import { CONFIG_VARIABLE, OPTIONS, variableOf } from "./config.ts";
+import { CONFIG_WORD, flagWords, type Grammar, HELP_WORDS, optionWord, type Word } from "./grammar.ts";
 
 const EXIT_CODES: readonly (readonly [string, string])[] = [
   ["0", "It is done."],
@@ -159,7 +103,7 @@ function places({ positional, more }: Command, show: (text: string) => string): 
 }
 
 function ownFlags(command: Command): string[] {
-  const words = Object.entries(command.flags).map(([flag, rest]): Word => ({ flag, ...rest }));
+  const words = flagWords(command);
   if (words.length === 0) return [];
   return [
     ".RS",
