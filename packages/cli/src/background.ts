@@ -6,8 +6,6 @@ import type { Background, BackgroundReport, Docyard } from "@docyard/core";
 import { reasonOf, stacksOf } from "./failure.ts";
 import type { Logger } from "./log.ts";
 
-export type { Background } from "@docyard/core";
-
 export interface LoggedBackgroundOptions {
   readonly docyard: Docyard;
   /** How many artifacts this process ingests at once; 0: none, it only rings for others. */

@@ -4,9 +4,10 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Background } from "@docyard/core";
 import { type AppOptions, createApp } from "@docyard/server";
 import { defaultPublicUrl, isEveryAddress } from "./address.ts";
-import { type Background, runInBackground } from "./background.ts";
+import { runInBackground } from "./background.ts";
 import { type Config, isRunByNpm, unknownVariables } from "./config.ts";
 import { UsageError } from "./failure.ts";
 import { firstRun, type FirstRunDocument } from "./documents.ts";

@@ -53,18 +53,18 @@ export interface Retrying {
 }
 
 /**
- * The first success of `work`, which is told how many tries failed before, or its last failure. Waits "full jitter":
- * anything up to a bound that doubles, on top of what the server asked for.
+ * The first success of `work`, or its last failure. Waits "full jitter": anything up to a bound that doubles, on top of
+ * what the server asked for.
  */
 export async function retrying<T>(
   policy: RetryPolicy,
   { signal, isRetryable = isTransient }: Retrying,
-  work: (failures: number) => Promise<T>,
+  work: () => Promise<T>,
 ): Promise<T> {
   for (let failures = 0; ;) {
     signal?.throwIfAborted();
     try {
-      return await work(failures);
+      return await work();
     } catch (error) {
       signal?.throwIfAborted();
       failures += 1;

@@ -50,7 +50,7 @@ export interface Lease {
    * A fenced write: nothing happens unless this worker still owns the row.
    * @throws LeaseLost
    */
-  write(change: ArtifactChange, event: [EventType, JsonObject?] | null, quota?: Quota): Promise<Artifact>;
+  write(change: ArtifactChange, event: [EventType, JsonObject?] | null, quota?: Quota): Promise<void>;
   /**
    * Before a step that no version guards. Whoever is stopped in between leaves bytes that the sweep of the row removes.
    * @throws LeaseLost
@@ -87,7 +87,6 @@ export function holdLease(context: Context, claimed: Artifact, stopSignal: Abort
       );
       if (updated === null) throw lose();
       artifact = updated;
-      return updated;
     });
     writing = next.catch(() => {});
     return next;

@@ -97,9 +97,9 @@ export function replyText(
 }
 
 /** An answer without a body. */
-export function replyEmpty(c: AppContext, status: 204): Response {
+export function replyEmpty(c: AppContext): Response {
   return new Response(null, {
-    status,
+    status: 204,
     headers: { ...SECURITY_HEADERS, [REQUEST_ID_HEADER]: c.get("exchange").id },
   });
 }

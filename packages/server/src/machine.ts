@@ -135,7 +135,7 @@ export function mountMachine(app: Hono<AppEnv>, options: MachineFaceOptions): vo
     await dock.remove(id);
     // Only now: until it is found, an id is any text a client sends, and no text for the log.
     c.get("exchange").artifactId = id;
-    return replyEmpty(c, 204);
+    return replyEmpty(c);
   });
 }
 

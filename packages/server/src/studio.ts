@@ -90,7 +90,7 @@ export function mountStudio(app: Hono<AppEnv>, { docyard, metrics, bodyBytesMax 
     const { artifact } = await find(studio, c.req.param("artifactId"));
     c.get("exchange").artifactId = artifact.id;
     await studio.remove(artifact.id);
-    return replyEmpty(c, 204);
+    return replyEmpty(c);
   });
 }
 
