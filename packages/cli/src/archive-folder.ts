@@ -19,7 +19,7 @@ import {
   writeBody,
 } from "./archive-io.ts";
 import { Failure } from "./failure.ts";
-import { isErrno, isThere, syncFolder } from "./files.ts";
+import { isErrno, isThere, fileSize, syncFolder } from "./files.ts";
 
 /** What is being written, in a folder of each run's own. */
 const TEMP = ".tmp";
@@ -103,11 +103,8 @@ export async function folderWriter(
   return {
     async holds(digest, size) {
       const path = join(root, blobName(digest));
-      const found = await stat(path).catch((error: unknown) => {
-        if (isErrno(error, "ENOENT")) return null;
-        throw error;
-      });
-      if (found?.size !== size || (isChecked && !(await isWhole(path, size, digest)))) return false;
+      if ((await fileSize(path)) !== size || (isChecked && !(await isWhole(path, size, digest))))
+        return false;
       // Whoever wrote it may have been cut off before its name was durable: `finish` sees to it.
       await ensure(dirname(path));
       return true;
@@ -221,11 +218,8 @@ export async function folderReader(root: string): Promise<ArchiveReader> {
     },
     async readBlob(digest) {
       const path = join(root, blobName(digest));
-      const found = await stat(path).catch((error: unknown) => {
-        if (isErrno(error, "ENOENT")) return null;
-        throw error;
-      });
-      return found === null ? null : { size: found.size, body: verified(readAll(path, found.size), digest) };
+      const size = await fileSize(path);
+      return size === null ? null : { size, body: verified(readAll(path, size), digest) };
     },
   };
 }

@@ -42,15 +42,19 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/** @throws what the system says, where it does not say that there is nothing */
+/** Bytes of a file, null where there is none. @throws what else the system says */
+export async function fileSize(path: string): Promise<number | null> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return null;
+    throw error;
+  }
+}
+
+/** @throws as `fileSize` does */
 export async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (isErrno(error, "ENOENT")) return false;
-      throw error;
-    },
-  );
+  return (await fileSize(path)) !== null;
 }
 
 /** Whether the system gave this reason, such as `ENOENT`. */
