@@ -1,4 +1,4 @@
-/** The public names of @docyard/core, one explicit list. */
+/** The public names of @docyard/core: all that the domain's own files export, and of the others those listed here. */
 
 export * from "./errors.ts";
 export * from "./json.ts";
