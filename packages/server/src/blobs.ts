@@ -7,7 +7,7 @@ import type { BlobHost, BlobService } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import type { Hono } from "hono";
 import type { AppContext, AppEnv, Exchange } from "./exchange.ts";
-import { CLIENT_CLOSED, REQUEST_ID_HEADER, SECURITY_HEADERS } from "./exchange.ts";
+import { CLIENT_CLOSED, commonHeaders } from "./exchange.ts";
 import { answerFault } from "./fault.ts";
 import type { Logger } from "./log.ts";
 import { describeFault } from "./log.ts";
@@ -56,7 +56,8 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
     const { incoming, outgoing } = pair;
     const { socket } = incoming;
     const start = { read: socket.bytesRead, written: socket.bytesWritten };
-    for (const [name, value] of Object.entries(headersFor(exchange))) outgoing.setHeader(name, value);
+    // Where the store does not know better: it knows about sandboxing of contents.
+    for (const [name, value] of Object.entries(commonHeaders(exchange.id))) outgoing.setHeader(name, value);
     try {
       await serve.node(pair, noting(exchange));
     } catch (error) {
@@ -104,7 +105,7 @@ async function serveWeb(
   const isCounted = announced === undefined && c.req.raw.body !== null;
   const response = await serve.fetch(isCounted ? counted(c.req.raw, exchange) : c.req.raw, host);
   exchange.bytesOut = c.req.method === "HEAD" ? 0 : Number(response.headers.get("content-length") ?? 0);
-  const headers = new Headers(headersFor(exchange));
+  const headers = new Headers(commonHeaders(exchange.id));
   for (const [name, value] of response.headers) headers.set(name, value);
   return new Response(response.body, { status: response.status, headers });
 }
@@ -119,11 +120,6 @@ function counted(request: Request, exchange: Exchange): Request {
   });
   const { method, body } = request;
   return new Request(request, { method, body: body?.pipeThrough(counter) ?? null, duplex: "half" });
-}
-
-/** What every answer carries, where the store does not know better: it knows about sandboxing of contents. */
-function headersFor(exchange: Exchange): Record<string, string> {
-  return { ...SECURITY_HEADERS, [REQUEST_ID_HEADER]: exchange.id };
 }
 
 /**

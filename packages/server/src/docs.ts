@@ -5,7 +5,7 @@
 
 import type { Hono } from "hono";
 import type { AppContext, AppEnv } from "./exchange.ts";
-import { replyText, REQUEST_ID_HEADER, SECURITY_HEADERS } from "./exchange.ts";
+import { commonHeaders, replyText } from "./exchange.ts";
 import type { Served } from "./openapi/operation.ts";
 
 export interface DocsOptions {
@@ -116,8 +116,7 @@ function replyScript(c: AppContext, gzipped: Uint8Array): Response {
       ...(isTaken ? { "Content-Encoding": "gzip" } : {}),
       Vary: "Accept-Encoding",
       "Cache-Control": SCRIPT_CACHING,
-      ...SECURITY_HEADERS,
-      [REQUEST_ID_HEADER]: exchange.id,
+      ...commonHeaders(exchange.id),
     },
   });
 }

@@ -34,18 +34,19 @@ export interface AppEnv {
 
 export type AppContext = Context<AppEnv>;
 
-/**
- * On every response. An API's answers are data: nothing may be sniffed, framed, cached or made a referrer of, since
- * many of them hold signed URLs.
- */
-export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
+/** An API's answers are data: nothing may be sniffed, framed or made a referrer of, since many hold signed URLs. */
+const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   "X-Content-Type-Options": "nosniff",
   "X-Frame-Options": "DENY",
   "Referrer-Policy": "no-referrer",
   "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 };
 
-export const REQUEST_ID_HEADER = "X-Request-Id";
+/** On every response. */
+export function commonHeaders(id: string): Record<string, string> {
+  return { ...SECURITY_HEADERS, "X-Request-Id": id };
+}
+
 /** Safe in a header and in a line of a log. What looks like one of our credentials is no id. */
 const REQUEST_ID = /^(?!dy[ts]_|dk_)[\w.:@+=-]{1,128}$/;
 
@@ -89,8 +90,7 @@ export function replyText(
     headers: {
       "Content-Type": contentType,
       "Cache-Control": "no-store",
-      ...SECURITY_HEADERS,
-      [REQUEST_ID_HEADER]: exchange.id,
+      ...commonHeaders(exchange.id),
       ...headers,
     },
   });
@@ -100,6 +100,6 @@ export function replyText(
 export function replyEmpty(c: AppContext): Response {
   return new Response(null, {
     status: 204,
-    headers: { ...SECURITY_HEADERS, [REQUEST_ID_HEADER]: c.get("exchange").id },
+    headers: commonHeaders(c.get("exchange").id),
   });
 }

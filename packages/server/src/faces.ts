@@ -3,7 +3,7 @@
  * cannot be parsed, a host that is none. Whoever listens sends it; what the app itself refuses goes through fault.ts.
  */
 
-import { REQUEST_ID_HEADER, requestId, SECURITY_HEADERS } from "./exchange.ts";
+import { commonHeaders, requestId } from "./exchange.ts";
 import type { ErrorFace } from "./fault.ts";
 import { machineErrors } from "./machine.ts";
 import { studioErrors } from "./studio.ts";
@@ -32,8 +32,7 @@ export function refusal(status: number, message: string, path: string = ""): Ref
     headers: {
       "Content-Type": "application/json; charset=utf-8",
       "Cache-Control": "no-store",
-      ...SECURITY_HEADERS,
-      [REQUEST_ID_HEADER]: id,
+      ...commonHeaders(id),
     },
     body: JSON.stringify(faceOf(path).envelope(status, message)),
   };
