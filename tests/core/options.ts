@@ -27,12 +27,12 @@ export const DECLARED: readonly {
 }[] = [
   entry("createDocyard", "@docyard/core", "core/src/docyard.ts", "DocyardOptions"),
   {
-    ...entry("Settings", "@docyard/core", "core/src/context.ts", "Settings"),
+    ...entry("Settings", "@docyard/core", "core/src/settings.ts", "Settings"),
     title: "`settings` of `createDocyard` and `localDocyard`",
     factory: null,
   },
   {
-    ...entry("IngestSettings", "@docyard/core", "core/src/context.ts", "IngestSettings"),
+    ...entry("IngestSettings", "@docyard/core", "core/src/settings.ts", "IngestSettings"),
     title: "`settings.ingest`",
     factory: null,
   },

@@ -4,7 +4,7 @@ import type { SettingsInput } from "@docyard/core";
 import { DEFAULT_SETTINGS } from "@docyard/core";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { completeSettings } from "../../packages/core/src/context.ts";
+import { completeSettings } from "../../packages/core/src/settings.ts";
 
 /** Every number of the settings, as the names that lead to it. */
 const NUMBERS: readonly (readonly string[])[] = pathsOf(DEFAULT_SETTINGS);
