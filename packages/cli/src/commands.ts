@@ -3,7 +3,7 @@
  * one thing, and answers with one document, so that they work while a server runs on the same store.
  */
 
-import type { Quota, RetentionRule, Store } from "@docyard/core";
+import type { Provisioning, Quota, RetentionRule, Store } from "@docyard/core";
 import { createProvisioning, parseFilter } from "@docyard/core";
 import type { Answer, Command, Flag, Said } from "./command.ts";
 import type { Config } from "./config.ts";
@@ -26,6 +26,8 @@ const NAME: Flag = { describe: "A name for people", value: "NAME", required: tru
 const KEY = { name: "id", describe: "key_…" };
 const CLIENT = { name: "id", describe: "mc_… or dyc_…" };
 
+const SHOWN_ONCE = "The secret is shown this once.";
+
 /** By their words: `client create` is typed as two. */
 export const COMMANDS: Readonly<Record<string, Command>> = {
   "org create": {
@@ -33,10 +35,9 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     positional: { name: "name", describe: "Its name, for people" },
     flags: {},
     isBeginning: true,
-    run: onStore(async (store, { positional }) => {
-      const made = organization(await createProvisioning(store.accounts).createOrganization(positional));
-      return { document: made, text: record(`Organization ${made.id} created.`, made) };
-    }),
+    run: onAccounts("Organization", "created.", async (accounts, { positional }) =>
+      organization(await accounts.createOrganization(positional)),
+    ),
   },
   "org list": {
     describe: "List organizations",
@@ -50,15 +51,14 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       name: { ...NAME, required: false, describe: "A name for people (default: the id)" },
       org: ORGANIZATION,
     },
-    run: onStore(async (store, { positional, flag }) => {
-      const made = dock(
-        await createProvisioning(store.accounts).createDock(positional, {
+    run: onAccounts("Dock", "created.", async (accounts, { positional, flag }) =>
+      dock(
+        await accounts.createDock(positional, {
           ...given("name", flag("name")),
           ...given("organizationId", flag("org")),
         }),
-      );
-      return { document: made, text: record(`Dock ${made.id} created.`, made) };
-    }),
+      ),
+    ),
   },
   "dock quota": {
     describe: "Say what a dock may hold; a bound that is not named goes, and uploads over one are refused",
@@ -115,42 +115,36 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       org: ORGANIZATION,
       scopes: { describe: 'Such as "artifacts:read artifacts:write" (default: all)', value: "SCOPES" },
     },
-    run: onStore(async (store, { flag }) => {
-      const { client: made, clientSecret } = await createProvisioning(store.accounts).createClient({
-        name: flag("name")!,
-        ...given("dockId", flag("dock")),
-        ...given("organizationId", flag("org")),
-        ...given(
-          "scopes",
-          flag("scopes")
-            ?.split(/[\s,]+/)
-            .filter((scope) => scope !== ""),
-        ),
-      });
-      const document = clientWithSecret(made, clientSecret);
-      return { document, text: record(`Client ${made.id} created. ${SHOWN_ONCE}`, document) };
+    run: onAccounts("Client", `created. ${SHOWN_ONCE}`, async (accounts, { flag }) => {
+      const scopes = flag("scopes")?.split(/[\s,]+/);
+      return clientWithSecret(
+        await accounts.createClient({
+          name: flag("name")!,
+          ...given("dockId", flag("dock")),
+          ...given("organizationId", flag("org")),
+          ...given(
+            "scopes",
+            scopes?.filter((scope) => scope !== ""),
+          ),
+        }),
+      );
     }),
   },
   "client disable": {
     describe: "Stop a machine client at once, tokens included",
     positional: CLIENT,
     flags: {},
-    run: onStore(async (store, { positional }) => {
-      const changed = client(await createProvisioning(store.accounts).disableClient(positional));
-      return { document: changed, text: record(`Client ${changed.id} disabled.`, changed) };
-    }),
+    run: onAccounts("Client", "disabled.", async (accounts, { positional }) =>
+      client(await accounts.disableClient(positional)),
+    ),
   },
   "client rotate": {
     describe: "Give a machine client a new secret, shown once; the old one stops at once",
     positional: CLIENT,
     flags: {},
-    run: onStore(async (store, { positional }) => {
-      const { client: changed, clientSecret } = await createProvisioning(store.accounts).rotateClient(
-        positional,
-      );
-      const document = clientWithSecret(changed, clientSecret);
-      return { document, text: record(`Client ${changed.id} has a new secret. ${SHOWN_ONCE}`, document) };
-    }),
+    run: onAccounts("Client", `has a new secret. ${SHOWN_ONCE}`, async (accounts, { positional }) =>
+      clientWithSecret(await accounts.rotateClient(positional)),
+    ),
   },
   "client list": {
     describe: "List machine clients, without secrets",
@@ -162,33 +156,25 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   "key create": {
     describe: "Create a Studio API key, shown once",
     flags: { name: NAME, dock: { ...DOCK, describe: "The dock it opens", required: true } },
-    run: onStore(async (store, { flag }) => {
-      const { key: made, apiKey } = await createProvisioning(store.accounts).createKey({
-        name: flag("name")!,
-        dockId: flag("dock")!,
-      });
-      const document = keyWithSecret(made, apiKey);
-      return { document, text: record(`Key ${made.id} created. ${SHOWN_ONCE}`, document) };
-    }),
+    run: onAccounts("Key", `created. ${SHOWN_ONCE}`, async (accounts, { flag }) =>
+      keyWithSecret(await accounts.createKey({ name: flag("name")!, dockId: flag("dock")! })),
+    ),
   },
   "key disable": {
     describe: "Stop a Studio API key at once",
     positional: KEY,
     flags: {},
-    run: onStore(async (store, { positional }) => {
-      const changed = key(await createProvisioning(store.accounts).disableKey(positional));
-      return { document: changed, text: record(`Key ${changed.id} disabled.`, changed) };
-    }),
+    run: onAccounts("Key", "disabled.", async (accounts, { positional }) =>
+      key(await accounts.disableKey(positional)),
+    ),
   },
   "key rotate": {
     describe: "Give a Studio API key a new text, shown once; the old one stops at once",
     positional: KEY,
     flags: {},
-    run: onStore(async (store, { positional }) => {
-      const { key: changed, apiKey } = await createProvisioning(store.accounts).rotateKey(positional);
-      const document = keyWithSecret(changed, apiKey);
-      return { document, text: record(`Key ${changed.id} has a new text. ${SHOWN_ONCE}`, document) };
-    }),
+    run: onAccounts("Key", `has a new text. ${SHOWN_ONCE}`, async (accounts, { positional }) =>
+      keyWithSecret(await accounts.rotateKey(positional)),
+    ),
   },
   "key s3-credentials": {
     describe:
@@ -283,8 +269,6 @@ function rule(flag: Said["flag"]): RetentionRule {
   return { afterMs, ...given("metadata", metadata === undefined ? undefined : parseFilter(metadata)) };
 }
 
-const SHOWN_ONCE = "The secret is shown this once.";
-
 /** A command that opens the store, does one thing, and closes it. */
 function onStore(work: (store: Store, said: Said, config: Config) => Promise<Answer>): Command["run"] {
   return async (said, config) => {
@@ -298,6 +282,18 @@ function onStore(work: (store: Store, said: Said, config: Config) => Promise<Ans
       await store.close();
     }
   };
+}
+
+/** One that makes an account or changes it. @param deed what is said of it, behind its id */
+function onAccounts(
+  noun: string,
+  deed: string,
+  work: (accounts: Provisioning, said: Said) => Promise<{ readonly id: string }>,
+): Command["run"] {
+  return onStore(async (store, said) => {
+    const document = await work(createProvisioning(store.accounts), said);
+    return { document, text: record(`${noun} ${document.id} ${deed}`, document) };
+  });
 }
 
 function listing(documents: readonly object[]): Answer {

@@ -5,9 +5,11 @@
 
 import type {
   ApiKey,
+  ClientWithSecret,
   Dock,
   FirstRun,
   JsonObject,
+  KeyWithSecret,
   MachineClient,
   Organization,
   Quota,
@@ -99,7 +101,7 @@ export function client(from: MachineClient): ClientDocument {
   return { id, clientId, name, scopes, dockId, organizationId, isActive, createdAt: iso(createdAt) };
 }
 
-export function clientWithSecret(from: MachineClient, clientSecret: string): ClientSecretDocument {
+export function clientWithSecret({ client: from, clientSecret }: ClientWithSecret): ClientSecretDocument {
   const { id, clientId, ...rest } = client(from);
   return { id, clientId, clientSecret, ...rest };
 }
@@ -108,7 +110,7 @@ export function key({ id, name, dockId, organizationId, isActive, createdAt }: A
   return { id, name, dockId, organizationId, isActive, createdAt: iso(createdAt) };
 }
 
-export function keyWithSecret(from: ApiKey, apiKey: string): KeySecretDocument {
+export function keyWithSecret({ key: from, apiKey }: KeyWithSecret): KeySecretDocument {
   const { id, name, dockId, organizationId, createdAt } = key(from);
   return { id, apiKey, name, dockId, organizationId, createdAt };
 }
@@ -131,8 +133,8 @@ export function firstRun(made: FirstRun): FirstRunDocument {
   return {
     organization: organization(made.organization),
     dock: dock(made.dock),
-    client: clientWithSecret(made.client, made.clientSecret),
-    key: keyWithSecret(made.key, made.apiKey),
+    client: clientWithSecret(made),
+    key: keyWithSecret(made),
   };
 }
 
