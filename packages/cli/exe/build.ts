@@ -1,6 +1,7 @@
 /**
  * `pnpm exe [--target NAME]… [--all] [--out DIR]`: makes executables and what is published beside them: a bill of
- * materials each, licence texts, the manual page, and SHA-256 sums of all of it. Fails when one that was asked for cannot be made.
+ * materials each, licence texts, the manual page, and SHA-256 sums of all of it. Fails when one that was asked for
+ * cannot be made.
  */
 
 import { execFile } from "node:child_process";

@@ -1,6 +1,7 @@
 /**
- * The compiled code that goes into an executable: made by starting the program (warm.ts) until it answers, and taken only if three runs agree on every byte and a fresh process accepts it. Without it a start takes
- * twice as long, and nothing else changes.
+ * The compiled code that goes into an executable: made by starting the program (warm.ts) until it answers, and taken
+ * only if three runs agree on every byte and a fresh process accepts it. Without it a start takes twice as long, and
+ * nothing else changes.
  */
 
 import { spawn } from "node:child_process";
