@@ -284,7 +284,7 @@ describe("rings", () => {
   });
 
   test.each([
-    [{ concurrency: 1 }, false, "createDocyard was given no ingest ports"],
+    [{ concurrency: 1 }, false, "createDocyard was given no ingest ports: hand them in as `ingest`"],
     [{ concurrency: -1 }, true, "concurrency is a whole number of at least 0"],
     [{ concurrency: 1.5 }, true, "concurrency is a whole number of at least 0"],
     [{ sweepIntervalMs: 0 }, true, "sweepIntervalMs is a whole number of at least 1"],

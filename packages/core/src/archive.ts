@@ -207,7 +207,7 @@ export function readManifest(bytes: Uint8Array): Manifest {
   if (manifest.version !== ARCHIVE_VERSION) {
     throw new DocyardError(
       "invalid_argument",
-      `The archive has format ${String(manifest.version)}, and this program reads format ${ARCHIVE_VERSION}`,
+      `The archive has format ${String(manifest.version)}, and this program reads format ${ARCHIVE_VERSION}: use the docyard that made it`,
     );
   }
   const { kind, dock, counts, files } = manifest;

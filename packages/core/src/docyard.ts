@@ -249,7 +249,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     },
 
     async ingest(id, ingestOptions) {
-      if (options.ingest === undefined) throw new TypeError("createDocyard was given no ingest ports");
+      if (options.ingest === undefined) throw noIngestPorts();
       return ingest(context, options.ingest, id, ingestOptions);
     },
 
@@ -266,7 +266,7 @@ export function createDocyard(options: DocyardOptions): Docyard {
     runInBackground(backgroundOptions = {}) {
       const canIngest = options.ingest !== undefined;
       const { concurrency = canIngest ? INGEST_CONCURRENCY : 0 } = backgroundOptions;
-      if (concurrency > 0 && !canIngest) throw new TypeError("createDocyard was given no ingest ports");
+      if (concurrency > 0 && !canIngest) throw noIngestPorts();
       return runInBackground(docyard, queue, { ...backgroundOptions, concurrency });
     },
 
@@ -275,6 +275,10 @@ export function createDocyard(options: DocyardOptions): Docyard {
     },
   };
   return docyard;
+}
+
+function noIngestPorts(): TypeError {
+  return new TypeError("createDocyard was given no ingest ports: hand them in as `ingest`");
 }
 
 /** See `BlobHost.admit`: what a signature alone cannot know. */

@@ -25,7 +25,10 @@ export function createSealer(keyring: Keyring): Sealer {
   const importKey = async (id: string): Promise<CryptoKey> => {
     const bytes = Object.hasOwn(keyring.keys, id) ? keyring.keys[id] : undefined;
     if (bytes === undefined || bytes.length !== 32) {
-      throw new DocyardError("failed_precondition", `The secret key ${id} is not in this server's key file`);
+      throw new DocyardError(
+        "failed_precondition",
+        `The secret key ${id} is not in this server's key file: put back the one that has it`,
+      );
     }
     return crypto.subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
   };
