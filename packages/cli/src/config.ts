@@ -6,6 +6,7 @@
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { delimiter, isAbsolute, join, resolve, sep } from "node:path";
+import { DEFAULT_SETTINGS, type LimitRule } from "@docyard/core";
 import { reasonOf, UsageError } from "./failure.ts";
 import { parseDuration, parseSize, printDuration, printSize } from "./measure.ts";
 
@@ -84,6 +85,9 @@ const DRAIN_TIMEOUT_MAX_MS = HOUR_MS;
 /** Each holds a connection and, while it joins, a thread. */
 const WORKER_CONCURRENCY_MAX = 256;
 
+/** What core does by itself, an option of the same meaning does by default. */
+const { limits, sizeMax, freeMin, urlTtlMs } = DEFAULT_SETTINGS;
+
 /** The table everything else follows: flags, environment variables, keys of the config file, help. */
 export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
   db: {
@@ -140,7 +144,12 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
     repeatable: true,
     parse: cidrs,
   },
-  maxSize: { describe: "Largest artifact", value: "SIZE", default: "5GiB", parse: (text) => size(text, 1) },
+  maxSize: {
+    describe: "Largest artifact",
+    value: "SIZE",
+    default: printSize(sizeMax),
+    parse: (text) => size(text, 1),
+  },
   readOnly: {
     describe: "Take, change and delete nothing; lists and downloads go on",
     default: "false",
@@ -149,7 +158,7 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
   minFree: {
     describe: "Space on the blob disk that uploads leave free; 0: they do not care",
     value: "SIZE",
-    default: "256MiB",
+    default: printSize(freeMin),
     parse: (text) => size(text, 0),
   },
   tokenTtl: {
@@ -161,39 +170,14 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
   urlTtl: {
     describe: "Life of signed URLs",
     value: "TIME",
-    default: "1h",
+    default: printDuration(urlTtlMs),
     parse: (text) => duration(text, 1_000, URL_TTL_MAX_MS),
   },
-  limitList: {
-    describe: "List requests a minute per client; 0: no limit",
-    value: "N",
-    default: "100",
-    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
-  },
-  limitDownload: {
-    describe: "Downloads an hour per client; 0: no limit",
-    value: "N",
-    default: "1000",
-    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
-  },
-  limitToken: {
-    describe: "Tokens a minute per client; 0: no limit",
-    value: "N",
-    default: "10",
-    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
-  },
-  limitStudio: {
-    describe: "Studio requests a minute per API key; 0: no limit",
-    value: "N",
-    default: "60",
-    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
-  },
-  limitStudioDaily: {
-    describe: "Studio requests a day per API key; 0: no limit",
-    value: "N",
-    default: "1000",
-    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
-  },
+  limitList: limit("List requests a minute per client", limits.list),
+  limitDownload: limit("Downloads an hour per client", limits.download),
+  limitToken: limit("Tokens a minute per client", limits.token),
+  limitStudio: limit("Studio requests a minute per API key", limits.studio),
+  limitStudioDaily: limit("Studio requests a day per API key", limits.studioDaily),
   workerConcurrency: {
     describe: "Artifacts ingested at once in this process; 0: leave it to `docyard-server worker`",
     value: "N",
@@ -246,6 +230,15 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
   json: { describe: "Print one JSON document instead of text", default: "false", parse: yesOrNo },
   verbose: { describe: "Show the stack of an error", default: "false", parse: yesOrNo },
 };
+
+function limit(what: string, { max }: LimitRule): Option<number> {
+  return {
+    describe: `${what}; 0: no limit`,
+    value: "N",
+    default: String(max),
+    parse: (text) => wholeNumber(text, 0, LIMIT_MAX),
+  };
+}
 
 export const OPTION_NAMES: readonly OptionName[] = Object.keys(OPTIONS) as OptionName[];
 
