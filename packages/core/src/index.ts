@@ -23,7 +23,13 @@ export type {
   StudioListed,
   StudioListInput,
 } from "./studio.ts";
-export { FRAGMENTS_MAX, parseS3Path } from "./studio.ts";
+export {
+  FRAGMENTS_MAX,
+  LOCATION_LENGTH_MAX,
+  parseS3Path,
+  START_TIME_MAX,
+  STUDIO_NAME_LENGTH_MAX,
+} from "./studio.ts";
 export type { IngestOptions, IngestOutcome } from "./ingest.ts";
 export type { GarbageOptions, GarbageReport } from "./gc.ts";
 export type {

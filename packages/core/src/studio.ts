@@ -74,13 +74,13 @@ export interface StudioDock {
 }
 
 /** Longest display name, in characters. */
-const NAME_LENGTH_MAX = 1_000;
+export const STUDIO_NAME_LENGTH_MAX = 1_000;
 /** Longest `url` or `s3Path`, in characters: what servers and proxies accept. */
-const LOCATION_LENGTH_MAX = 8_192;
+export const LOCATION_LENGTH_MAX = 8_192;
 /** Most fragments of one artifact: each is one fetch. */
 export const FRAGMENTS_MAX = 1_000;
 /** Latest position of a fragment, in seconds: a year of film; larger numbers are a mistake in the unit. */
-const START_TIME_MAX = 31_536_000;
+export const START_TIME_MAX = 31_536_000;
 
 /** The Studio face of one dock. `key` and `organization` are what the credential led to. */
 export function studioDock(
@@ -221,8 +221,8 @@ async function checkSource(
   input: StudioCreateInput,
 ): Promise<Source> {
   const issues: string[] = [];
-  if (input.name.trim() === "" || input.name.length > NAME_LENGTH_MAX || !input.name.isWellFormed()) {
-    issues.push(`name must have 1 to ${NAME_LENGTH_MAX} characters`);
+  if (input.name.trim() === "" || input.name.length > STUDIO_NAME_LENGTH_MAX || !input.name.isWellFormed()) {
+    issues.push(`name must have 1 to ${STUDIO_NAME_LENGTH_MAX} characters`);
   } else if (/\p{Cc}/u.test(input.name)) {
     issues.push("name must not contain control characters");
   }

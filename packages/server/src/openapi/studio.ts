@@ -5,9 +5,12 @@
 
 import {
   FRAGMENTS_MAX,
+  LOCATION_LENGTH_MAX,
   MEDIA_TYPES,
   PAGE_LIMIT_DEFAULT,
   PAGE_LIMIT_MAX,
+  START_TIME_MAX,
+  STUDIO_NAME_LENGTH_MAX,
   VISIBLE_STATUSES,
 } from "@docyard/core";
 import { z } from "zod";
@@ -140,12 +143,12 @@ function exactlyOneOf(present: Readonly<Record<string, Words>>): readonly object
 const S3_PATH_WORDS: Words = {
   description:
     "`s3://bucket/key`: of a presigned upload, or of a bucket that the API key has credentials for",
-  maxLength: 8_192,
+  maxLength: LOCATION_LENGTH_MAX,
   pattern: "^s3://[A-Za-z0-9][A-Za-z0-9._-]{1,254}/[\\s\\S]+$",
 };
 const URL_WORDS: Words = {
   description: "An absolute http or https URL without credentials",
-  maxLength: 8_192,
+  maxLength: LOCATION_LENGTH_MAX,
   pattern: "^[hH][tT][tT][pP][sS]?:",
 };
 const FRAGMENTS_WORDS: Words = {
@@ -164,7 +167,7 @@ const fragment = request(
     startTime: {
       description: "Where it begins on the timeline of the result, in seconds",
       minimum: 0,
-      maximum: 31_536_000,
+      maximum: START_TIME_MAX,
     },
   },
   {
@@ -181,9 +184,9 @@ const createRequest = request(
   STUDIO_REQUESTS.create,
   {
     name: {
-      description: "Display name, without control characters; at most 1000 UTF-16 units",
+      description: `Display name, without control characters; at most ${STUDIO_NAME_LENGTH_MAX} UTF-16 units`,
       minLength: 1,
-      maxLength: 1_000,
+      maxLength: STUDIO_NAME_LENGTH_MAX,
       pattern:
         "^[^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]*[^\\s\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff][^\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff]*$",
     },
