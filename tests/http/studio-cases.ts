@@ -99,7 +99,12 @@ export function studioCases(name: string, open: () => Promise<StudioTarget>): vo
         [
           "76. a negative startTime",
           { ...video, fragments: [{ ...fragment, startTime: -1 }] },
-          /^fragments\[0\]\.startTime must be a number of seconds, at least 0$/,
+          /^fragments\[0\]\.startTime must be a number of seconds from 0 to 31536000$/,
+        ],
+        [
+          "76. a startTime in milliseconds",
+          { ...video, fragments: [{ ...fragment, startTime: 31_536_001 }] },
+          /^fragments\[0\]\.startTime must be a number of seconds from 0 to 31536000$/,
         ],
         [
           "77. a fragment without a source",

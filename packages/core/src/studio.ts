@@ -262,7 +262,7 @@ async function checkSource(
       const at = `fragments[${index}].`;
       const { startTime } = fragment;
       if (!(Number.isFinite(startTime) && startTime >= 0 && startTime <= START_TIME_MAX)) {
-        issues.push(`${at}startTime must be a number of seconds, at least 0`);
+        issues.push(`${at}startTime must be a number of seconds from 0 to ${START_TIME_MAX}`);
       }
       if ((fragment.url ?? null) !== null && (fragment.s3Path ?? null) !== null) {
         issues.push(`${at}url and ${at}s3Path cannot be combined`);
