@@ -239,6 +239,17 @@ describe("the n-th call fails", () => {
       await expect(put(blobs, "blob", bytesOfSize(100))).rejects.toThrow(words);
     }
     expect(await filesBelow(root)).toEqual([]);
+    // A name and a folder take room, too.
+    const bytes = bytesOfSize(100);
+    await signedPut(blobs, "in/from", bytes);
+    for (const call of ["mkdir", "link", "openFolder", "rename"]) {
+      watched.failAt(1, "ENOSPC", (name) => name === call);
+      const copied =
+        call === "rename"
+          ? put(blobs, "a/blob", bytes)
+          : blobs.copy("in/from", "a/blob", { size: 100, digest: digestOf(bytes) });
+      await expect(copied).rejects.toMatchObject({ code: "no_space" });
+    }
     await close();
   });
 
@@ -287,7 +298,7 @@ describe("the n-th call fails", () => {
     };
     const full = await openDisk({ root, io });
     expect(await contentDigest(full.blobs, "blob")).toBe(digestOf(bytesOfSize(100)));
-    await expect(full.blobs.ready()).rejects.toThrow("no room");
+    await expect(full.blobs.ready()).rejects.toThrow("no space left");
     await full.blobs.delete("blob");
     expect(await full.blobs.stat("blob")).toBeNull();
     await full.close();

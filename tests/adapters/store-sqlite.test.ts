@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { migrate, sqliteStore } from "@docyard/adapters/store/sqlite";
-import { openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
+import { described, openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import { probeSqliteFile } from "@docyard/adapters/store/sqlite-probe";
 import type { FindQuery, Store } from "@docyard/core";
 import SqliteDatabase from "better-sqlite3";
@@ -123,6 +123,15 @@ describe("errors name the file and say what to do", () => {
     other.exec("rollback");
     other.close();
     await (await sqliteStore({ file: folder.file })).close();
+  });
+
+  test.each([
+    // What SQLite says of a disk that is full already, when the index of the log is made anew.
+    ["SQLITE_IOERR_SHMSIZE", "the disk is full: make room"],
+    ["SQLITE_IOERR_READ", "the disk reports an input or output error: check it"],
+  ])("%s", (code, reason) => {
+    const error = Object.assign(new Error("disk I/O error"), { code });
+    expect(described(error, "a.db")).toMatchObject({ message: `cannot use the database a.db: ${reason}` });
   });
 
   test("a newer schema that appears while the store is open makes it unready", async () => {

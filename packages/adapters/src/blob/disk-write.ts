@@ -4,11 +4,9 @@
  */
 
 import { createHash } from "node:crypto";
-import { DocyardError } from "@docyard/core";
 import { eachChunk } from "./body.ts";
 import { crc32 } from "./crc32.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
-import { isErrno } from "./disk-io.ts";
 import { tooLarge } from "./serve.ts";
 import type { Sidecar } from "./sidecar.ts";
 import { CHUNK_BYTES, fingerprintOf, printSidecar } from "./sidecar.ts";
@@ -39,7 +37,7 @@ export interface WriteOptions {
   readonly ownsChunks: boolean;
 }
 
-/** Writes and syncs the body at `path`, which must not exist. @throws DocyardError `too_large` or `no_space` */
+/** Writes and syncs the body at `path`, which must not exist. @throws DocyardError `too_large` */
 export async function writeBlobFile(
   io: DiskIo,
   path: string,
@@ -119,10 +117,7 @@ async function createFile<T>(
   isSynced: boolean,
   fill: (file: DiskFile) => Promise<T>,
 ): Promise<T> {
-  const making = isSynced ? io.createSyncedFile(path, FILE_MODE) : io.createFile(path, FILE_MODE);
-  const file = await making.catch((error: unknown) => {
-    throw explained(error);
-  });
+  const file = await (isSynced ? io.createSyncedFile(path, FILE_MODE) : io.createFile(path, FILE_MODE));
   try {
     let result: T;
     try {
@@ -134,7 +129,7 @@ async function createFile<T>(
   } catch (error) {
     // Never used again after a failed sync: the kernel may have dropped the pages and forgotten it (fsyncgate).
     await io.unlink(path).catch(() => {});
-    throw explained(error);
+    throw error;
   }
 }
 
@@ -205,18 +200,4 @@ function createGroupWriter(file: DiskFile): {
       await Promise.allSettled([inFlight, syncing]);
     },
   };
-}
-
-/** The few failures that an operator can mend, in words. */
-function explained(error: unknown): unknown {
-  const full = isErrno(error, "ENOSPC")
-    ? "There is no space left on the blob disk"
-    : isErrno(error, "EDQUOT")
-      ? "The quota of the blob disk is used up"
-      : null;
-  if (full !== null) return new DocyardError("no_space", full, { cause: error });
-  if (isErrno(error, "EMFILE", "ENFILE")) {
-    return new Error("too many open files: raise the limit (ulimit -n)", { cause: error });
-  }
-  return error;
 }

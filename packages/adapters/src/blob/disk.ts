@@ -14,7 +14,7 @@ import { DocyardError } from "@docyard/core";
 import { checkRange } from "./body.ts";
 import { createBlobFiles } from "./disk-files.ts";
 import type { DiskIo } from "./disk-io.ts";
-import { nodeDiskIo } from "./disk-io.ts";
+import { isErrno, nodeDiskIo } from "./disk-io.ts";
 import { listFiles } from "./disk-list.ts";
 import { readPieces, readSums } from "./disk-read.ts";
 import type { VerifyReads } from "./disk-serve.ts";
@@ -86,6 +86,20 @@ function unusable(error: unknown): string {
   return UNUSABLE[code] ?? message;
 }
 
+/** The few failures that an operator can mend, in words. */
+function explained(error: unknown): unknown {
+  const full = isErrno(error, "ENOSPC")
+    ? "There is no space left on the blob disk"
+    : isErrno(error, "EDQUOT")
+      ? "The quota of the blob disk is used up"
+      : null;
+  if (full !== null) return new DocyardError("no_space", full, { cause: error });
+  if (isErrno(error, "EMFILE", "ENFILE")) {
+    return new Error("too many open files: raise the limit (ulimit -n)", { cause: error });
+  }
+  return error;
+}
+
 /** Opens the directory, making it if need be. @throws Error in one line when it cannot be used. */
 export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   const { verifyReads = "full", now = Date.now, idleTimeoutMs = IDLE_TIMEOUT_MS, io = nodeDiskIo } = options;
@@ -108,6 +122,9 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
     active.add(promise);
     try {
       return await promise;
+    } catch (error) {
+      // Whatever the call was: a full disk has no room for a name or a folder either.
+      throw explained(error);
     } finally {
       active.delete(promise);
     }

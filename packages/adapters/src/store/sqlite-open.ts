@@ -178,6 +178,8 @@ const REASONS: readonly (readonly [code: string, reason: string])[] = [
   ["SQLITE_CANTOPEN", "the file or its folder cannot be opened: check path, owner and permissions"],
   ["SQLITE_PERM", "access is denied: check owner and permissions"],
   ["SQLITE_FULL", "the disk is full: make room"],
+  // The index of the log could not be made as long as it has to be; nothing but want of room is known to do that.
+  ["SQLITE_IOERR_SHMSIZE", "the disk is full: make room"],
   ["SQLITE_IOERR", "the disk reports an input or output error: check it"],
 ];
 

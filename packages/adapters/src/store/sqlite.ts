@@ -91,7 +91,7 @@ export async function migrate(options: SqliteStoreOptions): Promise<Migrated> {
 }
 
 function isFull(error: unknown): boolean {
-  return codeOf(error) === "SQLITE_FULL";
+  return ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"].includes(codeOf(error));
 }
 
 function isUniqueViolation(error: unknown): boolean {
