@@ -357,6 +357,8 @@ describe("what cannot be done is said in one line", () => {
     [["client", "create", "--name", "x", "--port", "1"], "--port means nothing to this command"],
     [["org", "create"], "org create <name>: <name> is missing"],
     [["artifact", "upload", "d"], "artifact upload <dock> <files..>: <files..> is missing"],
+    [["artifact", "upload", "d", "-"], "- is no name"],
+    [["artifact", "upload", "d", "--", "-x"], "-x: write a file whose name begins with - as ./-x"],
     [["completion"], "the command needs one more word"],
     [
       ["--db", "mysql://u:secret@host/db"],

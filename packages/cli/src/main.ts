@@ -119,7 +119,8 @@ async function runAndPrint(command: Command, said: Said, config: Config): Promis
 }
 
 /** @throws UsageError */
-function parse(argv: readonly string[]): Request {
+function parse(said: readonly string[]): Request {
+  const argv = plainWords(said);
   refuseOddSwitches(argv);
   let request: Request | null = null;
   let printed = "";
@@ -137,6 +138,18 @@ function parse(argv: readonly string[]): Request {
   if (printed !== "") return { kind: "print", text: printed };
   if (request === null) throw new UsageError("which command?");
   return request;
+}
+
+/** yargs finds no place for what follows `--`, and forgets `-`: whoever piped a file in would believe it stored. */
+function plainWords(argv: readonly string[]): readonly string[] {
+  const end = argv.includes("--") ? argv.indexOf("--") : argv.length;
+  const names = argv.slice(end + 1);
+  const odd = names.find((name) => name.startsWith("-"));
+  if (odd !== undefined) throw new UsageError(`${odd}: write a file whose name begins with - as ./${odd}`);
+  const words = [...argv.slice(0, end), ...names];
+  if (words.includes("-"))
+    throw new UsageError("- is no name: files are read and written by name, not piped");
+  return words;
 }
 
 /** yargs takes `--read-only=yes` for false, and says nothing. */
