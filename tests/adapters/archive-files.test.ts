@@ -26,7 +26,7 @@ import type { CopyPorts } from "@docyard/core";
 import { backup, exportDock, restore, verify } from "@docyard/core";
 import * as fc from "fast-check";
 import { extract, pack } from "tar-stream";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { folderReader, folderWriter } from "../../packages/cli/src/archive-folder.ts";
 import { tarHeader, tarReader, tarWriter } from "../../packages/cli/src/archive-tar.ts";
 import { reading, writing } from "../../packages/cli/src/backup.ts";
@@ -114,6 +114,29 @@ describe.each(["archive", "archive.tar"])("%s", (name) => {
       await backUp(world, path);
       await requireSame(await restored(path), world);
     }
+  });
+
+  test.each(["new/deep/backup", "backup.tar"])("is durable when it is done: %s", async (name) => {
+    const world = await filled("one", LARGE);
+    const synced = new Set<number>();
+    const probe = await open(folder);
+    const { prototype } = probe.constructor as { prototype: typeof probe };
+    await probe.close();
+    for (const method of ["sync", "datasync"] as const) {
+      const real = prototype[method];
+      vi.spyOn(prototype, method).mockImplementation(async function (this: typeof probe) {
+        const { ino } = await this.stat();
+        await real.call(this);
+        synced.add(ino);
+      });
+    }
+    await backUp(world, join(folder, name));
+    vi.restoreAllMocks();
+    const lost: string[] = [];
+    for (const entry of [".", ...(await readdir(folder, { recursive: true }))]) {
+      if (!synced.has((await stat(join(folder, entry))).ino)) lost.push(entry);
+    }
+    expect(lost).toEqual([]);
   });
 
   test("is its owner's alone", async () => {

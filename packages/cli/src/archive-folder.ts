@@ -146,6 +146,8 @@ async function makeRoot(root: string): Promise<void> {
     await makeRoot(dirname(root));
     await mkdir(root, { mode: FOLDER_MODE });
   }
+  // An archive is no archive where a power cut takes its own name.
+  await syncFolder(dirname(root));
 }
 
 function isOurs(name: string): boolean {
