@@ -12,7 +12,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { lastEvent } from "../../packages/cli/src/stats.ts";
 import { seededBytes, sha256 } from "./files.ts";
 import { withStore } from "./operator-kit.ts";
-import { build, run, runJson, tempFolder } from "./program.ts";
+import { BIN, build, run, runJson, tempFolder } from "./program.ts";
 
 let folder: Awaited<ReturnType<typeof tempFolder>>;
 const SMALL = Buffer.from("a small one\n");
@@ -109,6 +109,29 @@ test("upload, list, get, download, rm, stats", async () => {
   });
   expect(await runJson(["artifact", "list", "d"], here())).toMatchObject({ data: [], total: 0 });
   expect((await run(["artifact", "get", small!.id], here())).stderr).toContain("not found");
+});
+
+test("a name as long as names may be is downloaded as it was uploaded", async () => {
+  const name = `${"ä".repeat(127)}a`;
+  await writeFile(at(`files/${name}`), LARGE.subarray(0, 1_000));
+  const [long] = await upload(`files/${name}`);
+  await writeFile(at(`${sha256(Buffer.from(name))}.part`), LARGE.subarray(0, 500));
+  expect(await runJson(["artifact", "download", long!.id], here())).toMatchObject({ resumedAt: 500 });
+  expect(await readFile(at(name))).toEqual(LARGE.subarray(0, 1_000));
+});
+
+test("a download arrives where a file can have one name only, as on a memory stick", async () => {
+  const [small] = await upload("files/small.txt");
+  const preload = `data:text/javascript,${encodeURIComponent(`
+    import fs from "node:fs/promises";
+    import { syncBuiltinESMExports } from "node:module";
+    fs.link = async () => { throw Object.assign(new Error("EPERM"), { code: "EPERM" }); };
+    syncBuiltinESMExports();`)}`;
+  const command = [process.execPath, "--import", preload, BIN];
+  const got = await run(["artifact", "download", small!.id, "stick.txt"], { ...here(), command });
+  expect(got).toMatchObject({ code: 0, stderr: "" });
+  expect(await readFile(at("stick.txt"))).toEqual(SMALL);
+  expect((await readdir(folder.path)).filter((file) => file.startsWith("stick"))).toEqual(["stick.txt"]);
 });
 
 test("an upload that was cut off goes on with the row and the bytes that are there", async () => {

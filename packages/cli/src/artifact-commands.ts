@@ -6,8 +6,8 @@
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
-import { link, open, rename, stat, unlink } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { open, rename, stat, unlink } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { Artifact, Created, JsonObject, VisibleStatus, WritableDock } from "@docyard/core";
 import {
   DocyardError,
@@ -20,7 +20,7 @@ import {
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf, UsageError } from "./failure.ts";
-import { isErrno, readFilePart, syncFolder, writeFully } from "./files.ts";
+import { isErrno, nameNew, readFilePart, syncFolder, writeFully } from "./files.ts";
 import { dockNamed, operate, type Operation, operatorOf } from "./operator.ts";
 import { list, record } from "./print.ts";
 import { startProgress } from "./progress.ts";
@@ -330,7 +330,7 @@ async function download(
   path: string,
   mayReplace: boolean,
 ): Promise<number> {
-  const part = `${path}.part`;
+  const part = partOf(path);
   const handle = await open(part, "a+", 0o600).then(
     async (appending) => {
       await appending.close();
@@ -352,15 +352,24 @@ async function download(
   }
   if (mayReplace) await rename(part, path);
   else {
-    // Not `rename`: a file that came meanwhile must not be replaced.
-    await link(part, path).catch((error: unknown) => {
+    await nameNew(part, path).catch((error: unknown) => {
       throw new Failure(`${path}: ${reasonOf(error)}`, { cause: error });
     });
-    await unlink(part);
   }
   await syncFolder(dirname(path));
   return start;
 }
+
+/** Where a download is kept until it is whole; the longest names have no room for another ending. */
+function partOf(path: string): string {
+  const name = basename(path);
+  if (Buffer.byteLength(name) + PART.length <= NAME_BYTES_MAX) return path + PART;
+  return join(dirname(path), createHash("sha256").update(name).digest("hex") + PART);
+}
+
+const PART = ".part";
+/** Of one name in a folder, on nearly all file systems. */
+const NAME_BYTES_MAX = 255;
 
 class Mismatch extends Failure {}
 

@@ -4,7 +4,7 @@
  */
 
 import type { FileHandle } from "node:fs/promises";
-import { open, stat } from "node:fs/promises";
+import { link, open, rename, stat, unlink } from "node:fs/promises";
 
 /** Bytes read at a time. */
 const CHUNK_BYTES = 1024 ** 2;
@@ -30,6 +30,20 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, position
     const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, position + done);
     done += bytesWritten;
   }
+}
+
+/** Gives a file another name, which no other file has. @throws what the system says where one has it */
+export async function nameNew(from: string, to: string): Promise<void> {
+  try {
+    // Not `rename` where it can be helped: a file that came meanwhile must not be replaced.
+    await link(from, to);
+  } catch (error) {
+    // Memory sticks and some network drives give a file one name only.
+    if (await isThere(to)) throw error;
+    await rename(from, to);
+    return;
+  }
+  await unlink(from);
 }
 
 /** Makes the names in a folder durable. */

@@ -4,14 +4,14 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { link, open, readFile, rename, stat, unlink } from "node:fs/promises";
+import { open, readFile, rename, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Keyring, Sealer } from "@docyard/core";
 import { createSealer } from "@docyard/core";
 import type { Config } from "./config.ts";
 import { Failure, reasonOf } from "./failure.ts";
-import { isErrno, syncFolder } from "./files.ts";
+import { isErrno, nameNew, syncFolder } from "./files.ts";
 
 /** What the file holds: the id of the key that seals, and every key as base64url. */
 interface KeyFile {
@@ -161,10 +161,10 @@ async function write(
       await rename(temporary, path);
     } else {
       // Of several processes that start at once, one makes the file and all read it.
-      await link(temporary, path).catch((error: unknown) => {
+      await nameNew(temporary, path).catch(async (error: unknown) => {
         if (!isErrno(error, "EEXIST")) throw error;
+        await unlink(temporary);
       });
-      await unlink(temporary);
     }
     await syncFolder(dirname(path));
   } catch (error) {
