@@ -1,8 +1,11 @@
 /** How far work is, on a terminal and elsewhere: never on stdout, never more than asked for. */
 
 import { PassThrough } from "node:stream";
-import { expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { size, startProgress } from "../../packages/cli/src/progress.ts";
+import { BIN, build, run, runJson, tempFolder } from "./program.ts";
+
+beforeAll(build);
 
 /** A terminal that remembers what was drawn on it. */
 function terminal() {
@@ -26,6 +29,23 @@ test("a terminal gets a bar for each stage", async () => {
   progress.stop();
   expect(text()).toContain("records");
   expect(text()).toMatch(/blobs .*█.* 100% 4\/4 artifacts 5.00 MiB/);
+});
+
+test("the program itself draws it on a terminal, and takes it away", async () => {
+  const { path: cwd, remove } = await tempFolder();
+  const preload = "data:text/javascript,Object.defineProperty(process.stderr,'isTTY',{value:true})";
+  try {
+    await runJson(["org", "create", "Metro"], { cwd });
+    const command = [process.execPath, "--import", preload, BIN];
+    const { code, stdout, stderr } = await run(["backup", "there", "--json"], { cwd, command });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringMatching(/records .*█.* 100%/) });
+    expect(stderr.lastIndexOf("\u001B[?25h"), "the cursor is shown again").toBeGreaterThan(
+      stderr.lastIndexOf("\u001B[?25l"),
+    );
+    expect(JSON.parse(stdout)).toMatchObject({ target: "there" });
+  } finally {
+    await remove();
+  }
 });
 
 test("anything else gets a line now and then, and none when nothing has happened", async () => {

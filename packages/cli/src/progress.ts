@@ -39,7 +39,7 @@ export async function startProgress(options: ProgressOptions): Promise<Progress>
 }
 
 async function startBar(options: ProgressOptions, stream: NodeJS.WritableStream): Promise<Progress> {
-  const { Format, SingleBar: Bar } = await import("cli-progress");
+  const { SingleBar: Bar } = await import("cli-progress");
   const isBytes = options.noun === "bytes";
   let bar: SingleBar | null = null;
   let current = "";
@@ -51,7 +51,6 @@ async function startBar(options: ProgressOptions, stream: NodeJS.WritableStream)
       hideCursor: true,
       barsize: 24,
       format: `${stage.padEnd(9)} {bar} {percentage}%${counted} {size} {rate} {eta_formatted}`,
-      formatBar: (...args) => Format.BarFormat(...args),
       barCompleteChar: "█",
       barIncompleteChar: "░",
     });
