@@ -93,6 +93,24 @@ describe("key s3-credentials", () => {
     expect(await sealedOf(keyId)).toBeNull();
   });
 
+  test("a terminal is asked, and does not show what is typed", async () => {
+    // What is typed comes through a pipe here: the program's side of a terminal.
+    const preload = `data:text/javascript,${encodeURIComponent(`
+      Object.assign(process.stdin, { isTTY: true, setRawMode: (on) => process.stderr.write(on ? "<" : ">") });
+    `)}`;
+    const env = { PATH: process.env["PATH"], HOME: folder.path };
+    const args = ["--import", preload, BIN, "key", "s3-credentials", keyId, "--access-key-id", ACCESS];
+    const child = spawn(process.execPath, args, { cwd: folder.path, env });
+    let said = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => (said += text));
+    child.stdin.end(`${SECRET}x\u007F\r`);
+    expect(await once(child, "close")).toEqual([0, null]);
+    expect(said).toMatch(/^(?=[^]*Secret access key, then Enter: )(?=[^]*<>)[^]*has S3 credentials/);
+    expect(said).not.toContain(SECRET);
+    expect((await sealedOf(keyId))!.opened).toEqual({ accessKeyId: ACCESS, secretAccessKey: SECRET });
+  });
+
   test("the secret cannot be given where other users see it", async () => {
     const { code, stderr } = await tell("", "key", "s3-credentials", keyId, "--secret-access-key", SECRET);
     expect(code).toBe(2);

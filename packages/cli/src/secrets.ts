@@ -37,21 +37,42 @@ async function readCredentials(flag: Said["flag"]): Promise<S3Credentials> {
   const [accessKeyId, region, endpoint] = ["access-key-id", "region", "endpoint"].map(flag);
   if (accessKeyId === undefined) throw new UsageError("key s3-credentials: --access-key-id is missing");
   // Not a flag: every user of the machine can read the command lines of others.
-  if (process.stdin.isTTY) process.stderr.write("Secret access key, then Enter: ");
-  const { createInterface } = await import("node:readline");
-  const lines = createInterface({ input: process.stdin });
-  let secretAccessKey = "";
-  for await (const line of lines) {
-    secretAccessKey = line;
-    break;
-  }
-  lines.close();
+  const secretAccessKey = await secretLine("Secret access key, then Enter: ");
   return {
     accessKeyId,
     secretAccessKey: secretAccessKey.trim(),
     ...(region === undefined ? {} : { region }),
     ...(endpoint === undefined ? {} : { endpoint }),
   };
+}
+
+/** The first line of standard input. On a terminal it is asked for, and not shown: scrollback would keep it. */
+async function secretLine(question: string): Promise<string> {
+  const [{ createInterface }, { Writable }] = await Promise.all([
+    import("node:readline"),
+    import("node:stream"),
+  ]);
+  const { isTTY } = process.stdin;
+  if (isTTY) process.stderr.write(question);
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const lines = createInterface({
+    input: process.stdin,
+    ...(isTTY ? { output: nowhere } : {}),
+    terminal: isTTY,
+  });
+  // A terminal without echo makes no signal of Ctrl-C.
+  lines.on("SIGINT", () => {
+    lines.close();
+    process.kill(process.pid, "SIGINT");
+  });
+  let said = "";
+  for await (const line of lines) {
+    said = line;
+    break;
+  }
+  lines.close();
+  if (isTTY) process.stderr.write("\n");
+  return said;
 }
 
 export async function rotateSecrets(store: Store, _: Said, config: Config): Promise<Answer> {
