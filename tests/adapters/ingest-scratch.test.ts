@@ -1,6 +1,6 @@
 /** What killed processes leave among the scratch files of media: the next one that works there removes it, a day later. */
 
-import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -52,6 +52,23 @@ test("leftovers that were too young at first go while others work there", async 
     expect(await readdir(folder)).toEqual([]);
   } finally {
     await rm(folder, { recursive: true, force: true });
+  }
+});
+
+test("a folder that is taken away while nobody works in it is made again", async () => {
+  const above = await mkdtemp(join(tmpdir(), "docyard-scratch-"));
+  const folder = join(above, "a", "scratch");
+  const scratch = openScratch(folder);
+  try {
+    for (let round = 0; round < 2; round++) {
+      const file = scratch.file();
+      await writeFile(file.path, "joined");
+      expect((await stat(folder)).mode & 0o777).toBe(0o700);
+      await rm(folder, { recursive: true });
+    }
+  } finally {
+    await scratch.close();
+    await rm(above, { recursive: true });
   }
 });
 

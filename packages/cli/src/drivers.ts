@@ -5,7 +5,7 @@
  */
 
 import { existsSync } from "node:fs";
-import { mkdir, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { UrlSecret } from "@docyard/adapters/blob/kit";
@@ -227,7 +227,6 @@ export function openIngest(config: Config, keep: Keep): IngestPorts {
 async function openMedia(config: Config): Promise<Media> {
   const { mediabunnyMedia } = await import("@docyard/adapters/media/mediabunny");
   const scratchDir = resolve(scratchFolder(config));
-  await mkdir(scratchDir, { recursive: true, mode: 0o700 });
   const startWorker = mediaWorkerStarter();
   // No join is begun, or gone on with, that would be refused when it is done.
   const sizes = { scratchDir, sizeMax: config.maxSize };

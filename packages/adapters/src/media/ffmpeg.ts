@@ -22,7 +22,7 @@ export interface FfmpegMediaOptions {
   readonly ffmpeg: string;
   /** Absolute path of the other one, of the same version. */
   readonly ffprobe: string;
-  /** An existing folder with room for the inputs and the result of a join at once. */
+  /** A folder, made where it is missing, with room for the inputs and the result of a join at once. */
   readonly scratchDir: string;
   /** The driver that is asked first; closed together with this one. */
   readonly fallbackFor: Media;

@@ -17,7 +17,7 @@ import type { StartWorker } from "./workers.ts";
 import { WorkerLost, mediaWorkers } from "./workers.ts";
 
 export interface MediabunnyMediaOptions {
-  /** An existing folder for joined files until they have been read; emptied of them on `close`. */
+  /** A folder, made where it is missing, for joined files until they have been read; emptied of them on `close`. */
   readonly scratchDir: string;
   /** Bytes a joined file may have. Default 5 GiB. */
   readonly sizeMax?: number;

@@ -5,10 +5,10 @@
 
 import type { MediaInput } from "@docyard/core";
 import { randomUUID } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, mkdirSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { open, readdir, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { codeOf } from "../error-code.ts";
 
 export interface ScratchFile {
@@ -20,7 +20,7 @@ export interface ScratchFile {
 }
 
 export interface Scratch {
-  /** A new name; nothing is created yet. `extension` with its dot. */
+  /** A new name in the folder, which is there then; no file is created yet. `extension` with its dot. */
   file(extension?: string): ScratchFile;
   /** Removes what is left. */
   close(): Promise<void>;
@@ -28,6 +28,8 @@ export interface Scratch {
 
 /** Files carry this prefix, so that leftovers of a crash can be told from other things in the folder. */
 const PREFIX = "docyard-media-";
+/** Clients' media are in it for a while. */
+const FOLDER_MODE = 0o700;
 /** Milliseconds after which a file that nobody has written to belongs to no living process: no join takes a day. */
 const LEFTOVER_AGE_MS = 86_400_000;
 
@@ -45,6 +47,8 @@ export function openScratch(folder: string, now: () => number = () => performanc
         tidiedAt = now();
         tidying = removeLeftovers(folder);
       }
+      // Each time: a folder below /tmp is taken away by the system when nothing has been in it for some days.
+      makeFolder(folder);
       const path = join(folder, `${PREFIX}${randomUUID()}${extension}`);
       const file: ScratchFile = {
         path,
@@ -62,6 +66,18 @@ export function openScratch(folder: string, now: () => number = () => performanc
       await Promise.all([...files].map((file) => file.remove()));
     },
   };
+}
+
+/** Level by level: Node's recursive `mkdir` never returns where a folder takes no others, as in /proc. */
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { mode: FOLDER_MODE });
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return;
+    if (codeOf(error) !== "ENOENT" || dirname(folder) === folder) throw error;
+    makeFolder(dirname(folder));
+    mkdirSync(folder, { mode: FOLDER_MODE });
+  }
 }
 
 /** Never rejects: a folder that cannot be used says so when a file is made in it. */
