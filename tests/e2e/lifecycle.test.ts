@@ -6,8 +6,14 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
-import { connect, createServer } from "node:net";
+import {
+  Agent,
+  type ClientRequest,
+  createServer as createHttpServer,
+  request as httpRequest,
+  type IncomingMessage,
+} from "node:http";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -304,6 +310,52 @@ describe("stopping", () => {
     for (let n = 0; n < 3; n++) expect((await exchange(`${server.url}/v1/healthz`)).status).toBe(200);
     expect(await server.stop()).toEqual({ code: 0, signal: null });
   });
+
+  test("what could not be loaded for want of descriptors is loaded when there are some", async () => {
+    const source = createHttpServer((_request, response) => response.end("1\n")).listen(0, "127.0.0.1");
+    await once(source, "listening");
+    const server = await serve("--allow-source", "127.0.0.0/8");
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const descriptors = async (soft: number): Promise<void> => {
+      await execFileAsync("prlimit", [`--pid=${server.pid}`, `--nofile=${soft}:`]);
+    };
+    try {
+      const { client, dock, key } = server.firstRun!;
+      // On the one connection that is there already.
+      const call = async (path: string, token: string, body?: object): Promise<[number, string]> => {
+        const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+        const method = body === undefined ? "GET" : "POST";
+        const request = httpRequest(`${server.url}${path}`, { method, agent, headers });
+        request.end(body === undefined ? "" : JSON.stringify(body));
+        const [answer] = (await once(request, "response")) as [IncomingMessage];
+        return [answer.statusCode!, (await answer.toArray()).join("")];
+      };
+      const { clientId: client_id, clientSecret: client_secret } = client;
+      const secrets = { grant_type: "client_credentials", client_id, client_secret };
+      const [, granted] = await call("/v1/oauth/token", "", secrets);
+      const { access_token: token } = JSON.parse(granted) as { access_token: string };
+      const create = () => call(`/v1/machine/docks/${dock.id}/artifacts`, token, { filename: "a.pdf" });
+      await descriptors(1);
+      expect((await create())[0]).toBe(500);
+      const url = `http://127.0.0.1:${(source.address() as AddressInfo).port}/hello.srt`;
+      const wanted = { name: "Hi", type: "script", url };
+      const [, made] = await call("/api/v1/artifacts/create", key.apiKey, wanted);
+      const { id } = JSON.parse(made) as { id: string };
+      while (!server.log().includes("attempt failed")) await sleep(10);
+      await descriptors(1_024);
+      expect((await create())[0]).toBe(201);
+      let status = "";
+      while (!/completed|failed/.test(status)) {
+        await sleep(100);
+        const [, shown] = await call(`/api/v1/artifacts/${id}`, key.apiKey);
+        ({ status } = JSON.parse(shown) as { status: string });
+      }
+      expect(status).toBe("upload_completed");
+    } finally {
+      agent.destroy();
+      source.close();
+    }
+  }, 60_000);
 
   test("an answer that cannot be written is a failure, in one line", async () => {
     const shell = ["sh", "-c", 'exec "$0" "$@" 1< /dev/null', process.execPath, BIN];

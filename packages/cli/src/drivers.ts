@@ -245,13 +245,17 @@ function scratchFolder(config: Config): string {
     : join(tmpdir(), "docyard-scratch");
 }
 
-/** A part that is opened by its first use, once, and closed only if it was. */
+/** A part that is opened by its first use, once, or by the next one where that failed; closed only if it was. */
 function onDemand<T extends { close(): Promise<void> }>(
   open: () => Promise<T>,
 ): { get(): Promise<T>; close(): Promise<void> } {
   let opened: Promise<T> | undefined;
   return {
-    get: () => (opened ??= open()),
+    get: () =>
+      (opened ??= open().catch((error: unknown) => {
+        opened = undefined;
+        throw error;
+      })),
     close: async () => {
       await (await opened?.catch(() => undefined))?.close();
     },

@@ -132,13 +132,14 @@ export function readTokenRequest(body: unknown): TokenRequest {
 }
 
 /** Read by the first who needs it: a tenth of the start otherwise. */
-let types: Promise<{ readonly lookup: (extension: string) => string | false }> | undefined;
+let types: { readonly lookup: (extension: string) => string | false } | undefined;
 
 /** By the extension only, and only if there is one: `lookup` takes a bare `pdf` for an extension. */
 async function detectContentType(filename: string): Promise<string | undefined> {
   const dot = filename.lastIndexOf(".");
   if (dot < 0) return undefined;
-  const { lookup } = await (types ??= import("mime-types"));
+  // Not a promise: one that failed, for want of descriptors, would fail for ever.
+  const { lookup } = (types ??= await import("mime-types"));
   return lookup(filename.slice(dot + 1)) || undefined;
 }
 
