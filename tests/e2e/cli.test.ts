@@ -40,7 +40,9 @@ describe("help and version", () => {
 
   test.each([
     ["--help"],
+    ["-h"],
     ["serve", "--help"],
+    ["client", "create", "-h"],
     ["client", "--help"],
     ["client", "create", "--help"],
     ["--json", "--help"],

@@ -129,6 +129,14 @@ describe("where options are said", () => {
     });
   });
 
+  test.each([
+    ["::1", "::1"],
+    ["[::1]", "::1"],
+    ["files.example.com", "files.example.com"],
+  ])("--host %s listens on %s", (said, host) => {
+    expect(readConfig(new Map([["host", [said]]]), {}).host).toBe(host);
+  });
+
   test("a flag wins over a variable, a variable over the file, the file over the default", async () => {
     const port = fc.option(fc.integer({ min: 0, max: 65_535 }), { nil: undefined });
     await fc.assert(

@@ -184,6 +184,11 @@ test("what cannot be done says why, and how to say it", async () => {
     [["artifact", "upload", "d", "files/pipe"], 1, "files/pipe: this is no file"],
     [["artifact", "download", id, "files", "--force"], 1, "files is a folder: name a file in it"],
     [["artifact", "upload", "nowhere", "files/small.txt"], 1, "Dock nowhere not found"],
+    [
+      ["artifact", "upload", "d", "files/small.txt", "--max-size", "1B"],
+      1,
+      "files/small.txt has more than the 1 bytes of --max-size",
+    ],
     [["artifact", "upload", "d", "files/small.txt", "--metadata", "[]"], 2, "--metadata: "],
     [["artifact", "rm", id, "art_none"], 1, "art_none not found"],
     [["artifact", "upload", "d"], 2, "<files..> is missing"],

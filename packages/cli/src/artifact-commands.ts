@@ -153,7 +153,7 @@ export async function uploadFiles(said: Said, config: Config): Promise<Answer> {
       const writer = await operation.docyard.open(operatorOf(dock), dock.id, "artifacts:write");
       const documents: object[] = [];
       for (const path of said.more) {
-        const facts = await hashFile(path, name ?? basename(path), operation.signal);
+        const facts = await hashFile(operation, path, name ?? basename(path));
         const { artifact, isDuplicate } = await upload(operation, writer, facts, metadata);
         documents.push({ ...artifactDocument(artifact), file: path, isDuplicate });
       }
@@ -173,11 +173,14 @@ function metadataOf(text: string | undefined): JsonObject | undefined {
   }
 }
 
-async function hashFile(path: string, filename: string, signal: AbortSignal): Promise<Facts> {
+async function hashFile({ docyard, signal }: Operation, path: string, filename: string): Promise<Facts> {
+  const { sizeMax } = docyard.settings;
   const hash = createHash("sha256");
   const handle = await openFile(path);
   try {
     const { size } = await handle.stat();
+    // Before it is read, which takes minutes where a file is as large.
+    if (size > sizeMax) throw new Failure(`${path} has more than the ${sizeMax} bytes of --max-size`);
     const body = watching("hash", readFilePart(handle, 0, size, changed(path)), { size, signal });
     for await (const chunk of body) hash.update(chunk);
     return { path, filename, size, digest: hash.digest("hex") };

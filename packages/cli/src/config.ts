@@ -103,7 +103,13 @@ export const OPTIONS: { readonly [K in OptionName]: Option<Config[K]> } = {
     parse: nonEmpty,
   },
   queue: { describe: "How work is announced", value: "QUEUE", default: "memory", parse: nonEmpty },
-  host: { describe: "Address to listen on", value: "HOST", default: "127.0.0.1", parse: nonEmpty },
+  host: {
+    describe: "Address to listen on",
+    value: "HOST",
+    default: "127.0.0.1",
+    // As URLs have it, `[::1]` is meant as well.
+    parse: (text) => nonEmpty(text).replace(/^\[(.*)\]$/, "$1"),
+  },
   port: {
     describe: "Port to listen on; 0 takes a free one and prints it",
     value: "PORT",

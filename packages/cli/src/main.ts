@@ -219,6 +219,7 @@ function grammar(onRequest: (request: Request) => void): Argv {
     )
     .version(VERSION)
     .help()
+    .alias("help", "h")
     .strict()
     .showHelpOnFail(false)
     .wrap(HELP_WIDTH);
