@@ -15,10 +15,10 @@ export interface SweepReport {
   /** Rows that were due and have been dealt with. */
   readonly handled: number;
   /** Rows that were due and could not be; they stay due. The errors are for the log. */
-  readonly failures: readonly Failure[];
+  readonly failures: readonly SweepFailure[];
 }
 
-interface Failure {
+interface SweepFailure {
   readonly artifactId: string;
   readonly error: unknown;
 }
@@ -39,8 +39,8 @@ const LIST_BATCH = 1_000;
 /** Deals with every row that is due: expires abandoned uploads, rings for workers, removes dead bytes. */
 export async function sweep(context: Context, options: SweepOptions = {}): Promise<SweepReport> {
   let handled = 0;
-  const failures: Failure[] = [];
-  const deal = (artifact: Artifact): Promise<Failure | null> =>
+  const failures: SweepFailure[] = [];
+  const deal = (artifact: Artifact): Promise<SweepFailure | null> =>
     handleDue(context, artifact).then(
       () => null,
       (error: unknown) => ({ artifactId: artifact.id, error }),
