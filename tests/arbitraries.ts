@@ -6,7 +6,6 @@
 import type {
   Artifact,
   ArtifactStatus,
-  Face,
   Filter,
   FindQuery,
   JsonObject,
@@ -14,10 +13,9 @@ import type {
   MediaType,
   PageStart,
 } from "@docyard/core";
-import { ARTIFACT_STATUSES, isJsonObject } from "@docyard/core";
+import { ARTIFACT_STATUSES, FACES, isJsonObject, VISIBLE_STATUSES } from "@docyard/core";
 import * as fc from "fast-check";
 
-export const FACES: readonly Face[] = ["machine", "studio"];
 export const MEDIA_TYPES: readonly MediaType[] = ["video", "audio", "script"];
 
 /** Keys that plain ones hide: prototype names, our own path syntax, what databases refuse, what JSON escapes. */
@@ -284,7 +282,7 @@ export function findQueries(about: readonly Artifact[]): fc.Arbitrary<FindQuery>
     face: fc.constantFrom(...FACES),
     statuses: fc.oneof(
       { weight: 2, arbitrary: fc.constant<ArtifactStatus[]>(["upload_completed"]) },
-      { weight: 1, arbitrary: fc.subarray(ARTIFACT_STATUSES.slice(0, 4), { minLength: 1 }) },
+      { weight: 1, arbitrary: fc.subarray([...VISIBLE_STATUSES], { minLength: 1 }) },
     ),
     start: fc.oneof(
       fc.nat(Math.min(40, about.length + 2)).map((offset): PageStart => ({ offset })),

@@ -18,10 +18,10 @@ import type {
   Store,
   StoreRecord,
 } from "@docyard/core";
-import { addUsage, ARTIFACT_STATUSES, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
+import { addUsage, ARTIFACT_STATUSES, FACES, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
 import * as fc from "fast-check";
 import { expect } from "vitest";
-import { FACES, plainArtifact } from "../arbitraries.ts";
+import { plainArtifact } from "../arbitraries.ts";
 
 /** One thing that is done to a store; `version` counts from the row's own. */
 type Deed =

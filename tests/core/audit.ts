@@ -3,26 +3,18 @@
  * the stores themselves rather than through the use cases under test.
  */
 
-import type { Artifact, ArtifactStatus, Face } from "@docyard/core";
-import { ARTIFACT_STATUSES } from "@docyard/core";
+import type { Artifact, ArtifactStatus } from "@docyard/core";
+import { ARTIFACT_STATUSES, FACES, VISIBLE_STATUSES } from "@docyard/core";
 import { expect } from "vitest";
 
 import type { DockId, World } from "./world.ts";
 import { DOCKS } from "./world.ts";
 
-const ALL_STATUSES: readonly ArtifactStatus[] = [
-  "created",
-  "upload_started",
-  "upload_completed",
-  "upload_failed",
-];
-const FACES: readonly Face[] = ["machine", "studio"];
-
 /** All rows of a dock but tombstones, read straight from the store. */
 export async function rowsOf(
   world: World,
   dockId: DockId,
-  statuses: readonly ArtifactStatus[] = ALL_STATUSES,
+  statuses: readonly ArtifactStatus[] = VISIBLE_STATUSES,
 ): Promise<Artifact[]> {
   const rows: Artifact[] = [];
   for (const face of FACES) {

@@ -16,7 +16,8 @@ export type ArtifactStatus = VisibleStatus | "deleted";
 export const ARTIFACT_STATUSES: readonly ArtifactStatus[] = [...VISIBLE_STATUSES, "deleted"];
 
 /** Which public API made the artifact; each face sees only its own. */
-export type Face = "machine" | "studio";
+export const FACES = ["machine", "studio"] as const;
+export type Face = (typeof FACES)[number];
 
 /** Studio's kinds of media; `null` on machine artifacts. */
 export const MEDIA_TYPES = ["video", "audio", "script"] as const;

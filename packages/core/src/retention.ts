@@ -6,6 +6,7 @@
 
 import type { Dock } from "./access.ts";
 import type { Artifact, Face } from "./artifact.ts";
+import { FACES } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { newEvent, tombstone } from "./context.ts";
 import { isDocyardError } from "./errors.ts";
@@ -32,7 +33,6 @@ export interface RetentionReport {
 }
 
 const BATCH = 500;
-const FACES: readonly Face[] = ["machine", "studio"];
 
 /**
  * Rejects with the signal's reason when it aborts, and when the store is away, which it is for every dock; what was

@@ -5,7 +5,7 @@
 
 import type { Dock } from "./access.ts";
 import type { Artifact, Face, Source } from "./artifact.ts";
-import { filenameFault, isId, MEDIA_TYPES } from "./artifact.ts";
+import { FACES, filenameFault, isId, MEDIA_TYPES } from "./artifact.ts";
 import type { ArchiveReader, ArchiveWriter, Manifest } from "./archive.ts";
 import { finishArchive, readManifest, recordsWriter } from "./archive.ts";
 import type { BackupOptions, CopyOptions, CopyPorts, LostArtifact } from "./backup.ts";
@@ -33,7 +33,6 @@ export interface ExportReport {
 
 /** Rows asked for at a time. */
 const PAGE = 1_000;
-const FACES: readonly Face[] = ["machine", "studio"];
 
 /** Rejects with the signal's reason when it aborts: the archive is not complete then, and running it again goes on. */
 export async function exportDock(

@@ -4,7 +4,14 @@
  */
 
 import type { Artifact, FindQuery, Filter, Position, Store } from "@docyard/core";
-import { ARTIFACT_STATUSES, compareNewestFirst, foldName, match, parseJson } from "@docyard/core";
+import {
+  ARTIFACT_STATUSES,
+  compareNewestFirst,
+  foldName,
+  match,
+  parseJson,
+  VISIBLE_STATUSES,
+} from "@docyard/core";
 import { expect } from "vitest";
 import type { StoreCase } from "./store-case.ts";
 import {
@@ -42,12 +49,7 @@ export const FIND_CASES: readonly StoreCase[] = [
     async run({ store: { artifacts } }) {
       const starts = [{ offset: 0 }, { offset: 5 }, { after: { createdAt: 1, id: "art_1" } }];
       for (const start of starts) {
-        for (const over of [
-          {},
-          { search: "abc" },
-          { filter: { a: 1 } },
-          { statuses: ARTIFACT_STATUSES.slice(0, 4) },
-        ]) {
+        for (const over of [{}, { search: "abc" }, { filter: { a: 1 } }, { statuses: VISIBLE_STATUSES }]) {
           expect(await artifacts.find(query({ start, ...over }))).toEqual({
             rows: [],
             total: 0,
@@ -214,12 +216,7 @@ export const FIND_CASES: readonly StoreCase[] = [
         completed(3, { metadata, face: "studio" }),
         completed(4, { metadata, dockId: "dock_b", face: "studio" }),
       ]);
-      for (const over of [
-        {},
-        { filter: metadata },
-        { search: "file-" },
-        { statuses: ARTIFACT_STATUSES.slice(0, 4) },
-      ]) {
+      for (const over of [{}, { filter: metadata }, { search: "file-" }, { statuses: VISIBLE_STATUSES }]) {
         expect(await idsFound(store, over)).toEqual([idOf(1)]);
         expect(await idsFound(store, { ...over, dockId: "dock_b" })).toEqual([idOf(2)]);
         expect(await idsFound(store, { ...over, face: "studio" })).toEqual([idOf(3)]);
@@ -319,7 +316,7 @@ export const FIND_CASES: readonly StoreCase[] = [
       );
       const face = "studio";
       expect(await idsFound(store, { face, mediaType: "audio" })).toEqual([idOf(1)]);
-      const statuses = ARTIFACT_STATUSES.slice(0, 4);
+      const statuses = VISIBLE_STATUSES;
       expect(await idsFound(store, { face, mediaType: "video", statuses })).toEqual([idOf(4), idOf(0)]);
       expect(await idsFound(store, { face, mediaType: "script", filter: { a: 1 } })).toEqual([]);
     },
@@ -331,12 +328,7 @@ export const FIND_CASES: readonly StoreCase[] = [
         store,
         count(5).map((i) => completed(i, { createdAt: 100 + i, metadata: { a: 1 } })),
       );
-      for (const over of [
-        {},
-        { filter: { a: 1 } },
-        { search: "file" },
-        { statuses: ARTIFACT_STATUSES.slice(0, 4) },
-      ]) {
+      for (const over of [{}, { filter: { a: 1 } }, { search: "file" }, { statuses: VISIBLE_STATUSES }]) {
         const between = (createdAfter: number, createdBefore: number): Promise<string[]> =>
           idsFound(store, { ...over, createdAfter, createdBefore });
         expect(await between(101, 103)).toEqual([2, 1].map(idOf));

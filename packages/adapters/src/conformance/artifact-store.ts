@@ -5,7 +5,7 @@
  */
 
 import type { Artifact, Store } from "@docyard/core";
-import { ARTIFACT_STATUSES, isDocyardError, parseJson } from "@docyard/core";
+import { ARTIFACT_STATUSES, FACES, isDocyardError, parseJson } from "@docyard/core";
 import { describe, expect } from "vitest";
 import { DUE_CASES } from "./artifact-due.ts";
 import { FIND_CASES } from "./artifact-find.ts";
@@ -18,7 +18,6 @@ import {
   event,
   eventsOf,
   expectTaken,
-  FACES,
   FULL,
   HOSTILE_METADATA,
   HOSTILE_NAMES,

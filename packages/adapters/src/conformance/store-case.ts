@@ -3,7 +3,7 @@
  * The cases are in `artifact-store.ts`, `artifact-find.ts` and `account-store.ts`.
  */
 
-import type { AccountKind, Artifact, ArtifactEvent, Face, FindQuery, NewEvent, Store } from "@docyard/core";
+import type { AccountKind, Artifact, ArtifactEvent, FindQuery, NewEvent, Store } from "@docyard/core";
 import { addUsage, isDocyardError, NO_USAGE, usageOf } from "@docyard/core";
 import { expect, test } from "vitest";
 
@@ -203,8 +203,6 @@ export async function idsFound(store: Store, over: Partial<FindQuery>): Promise<
   expect({ total: found.total, more: found.more }).toEqual({ total: ids.length, more: false });
   return ids;
 }
-
-export const FACES: readonly Face[] = ["machine", "studio"];
 
 /** Rejects with `already_exists`, and with nothing else. */
 export async function expectTaken(attempt: Promise<unknown>): Promise<void> {

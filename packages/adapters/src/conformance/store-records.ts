@@ -4,7 +4,7 @@
  */
 
 import type { AccountRecord, Artifact, ArtifactEvent, Store, StoreRecord } from "@docyard/core";
-import { ARTIFACT_STATUSES, handleOf, NO_USAGE, parseJson } from "@docyard/core";
+import { ARTIFACT_STATUSES, handleOf, NO_USAGE, parseJson, VISIBLE_STATUSES } from "@docyard/core";
 import { describe, expect } from "vitest";
 import { client, dock, key, one, organization, serverKey } from "./account-records.ts";
 import type { OpenStore, StoreCase } from "./store-case.ts";
@@ -130,7 +130,7 @@ export async function answersOf(store: Store, records: readonly StoreRecord[]): 
         dockId,
         face,
         limit: 1_000,
-        statuses: ARTIFACT_STATUSES.filter((status) => status !== "deleted"),
+        statuses: VISIBLE_STATUSES,
       }),
       ...artifacts
         .slice(0, 12)

@@ -168,6 +168,13 @@ function makePrivate(file: string): void {
   }
 }
 
+/** The disk has no room. The second: the index of the log could not be made as long as it has to be, for want of it. */
+const FULL_CODES: readonly string[] = ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"];
+
+export function isFull(error: unknown): boolean {
+  return FULL_CODES.includes(codeOf(error));
+}
+
 /** What each of SQLite's codes means for the operator; the first that the extended code starts with. */
 const REASONS: readonly (readonly [code: string, reason: string])[] = [
   ["SQLITE_BUSY", "another process keeps it locked: stop that process, or try again when it is done"],
@@ -177,9 +184,7 @@ const REASONS: readonly (readonly [code: string, reason: string])[] = [
   ["SQLITE_READONLY", "the file or its folder is not writable: check owner and permissions"],
   ["SQLITE_CANTOPEN", "the file or its folder cannot be opened: check path, owner and permissions"],
   ["SQLITE_PERM", "access is denied: check owner and permissions"],
-  ["SQLITE_FULL", "the disk is full: make room"],
-  // The index of the log could not be made as long as it has to be; nothing but want of room is known to do that.
-  ["SQLITE_IOERR_SHMSIZE", "the disk is full: make room"],
+  ...FULL_CODES.map((code) => [code, "the disk is full: make room"] as const),
   ["SQLITE_IOERR", "the disk reports an input or output error: check it"],
 ];
 

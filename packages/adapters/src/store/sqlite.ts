@@ -12,7 +12,7 @@ import { noSpace, sqlStore } from "./sql-store.ts";
 import { sqliteDialect } from "./sqlite-dialect.ts";
 import { createGroupWriter } from "./sqlite-group.ts";
 import type { SqliteStoreOptions } from "./sqlite-open.ts";
-import { BUSY_TIMEOUT_MS, described, describedByCode, drive, openSqlite } from "./sqlite-open.ts";
+import { BUSY_TIMEOUT_MS, described, describedByCode, drive, isFull, openSqlite } from "./sqlite-open.ts";
 import { createReader } from "./sqlite-reads.ts";
 import { sqliteSnapshots } from "./sqlite-snapshot.ts";
 
@@ -88,10 +88,6 @@ export async function migrate(options: SqliteStoreOptions): Promise<Migrated> {
   const { db, migrated } = await openSqlite(options);
   db.close();
   return migrated;
-}
-
-function isFull(error: unknown): boolean {
-  return ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"].includes(codeOf(error));
 }
 
 function isUniqueViolation(error: unknown): boolean {

@@ -28,13 +28,6 @@ import type { FaultRegistry, Life } from "./faults.ts";
 import { Crashed } from "./faults.ts";
 import type { Tasks } from "./tasks.ts";
 
-async function isAnythingDue({ artifacts }: Store, until: number): Promise<boolean> {
-  for (const status of ARTIFACT_STATUSES) {
-    if ((await artifacts.due({ status, until, limit: 1 })).length > 0) return true;
-  }
-  return false;
-}
-
 /** What an app is made of; `createApp` of `@docyard/server` takes it as it is. */
 export interface AppParts {
   readonly docyard: Docyard;
@@ -213,4 +206,11 @@ async function answerOne(queue: Queue, handle: (id: string) => Promise<void>, ta
   const consumed = queue.consume(handle, { concurrency: 1, signal: stop.signal });
   stop.abort();
   await Promise.race([consumed, tasks.settled()]);
+}
+
+async function isAnythingDue({ artifacts }: Store, until: number): Promise<boolean> {
+  for (const status of ARTIFACT_STATUSES) {
+    if ((await artifacts.due({ status, until, limit: 1 })).length > 0) return true;
+  }
+  return false;
 }
