@@ -15,6 +15,7 @@ export { DEFAULT_SETTINGS } from "./settings.ts";
 export { CHORES_INTERVAL_MS, SWEEP_INTERVAL_MS } from "./background.ts";
 export type { Background, BackgroundOptions, BackgroundReport } from "./background.ts";
 export type { Completed, CompleteInput, Created, CreateInput } from "./upload.ts";
+export { CONTENT_TYPE } from "./upload.ts";
 export type { Listed, ListInput } from "./catalog.ts";
 export type {
   StudioCreateInput,

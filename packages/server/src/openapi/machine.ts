@@ -4,6 +4,7 @@
  */
 
 import {
+  CONTENT_TYPE,
   FILENAME_BYTES_MAX,
   METADATA_BYTES_MAX,
   METADATA_DEPTH_MAX,
@@ -353,7 +354,8 @@ function createRequest(sizeMax: number): z.ZodType {
       },
       contentType: {
         description: "A media type (RFC 6838); found by the extension when absent",
-        pattern: "^[\\w!#$&^.+-]{1,127}/[\\w!#$&^.+-]{1,127}(?: ?;[\\x20-\\x7e]{0,256})?$",
+        // A slash is escaped for JavaScript's own sake.
+        pattern: CONTENT_TYPE.source.replaceAll("\\/", "/"),
       },
       size: {
         description: "Bytes; the upload must have exactly so many. One over the maximum is answered 409",
