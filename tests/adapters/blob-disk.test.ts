@@ -20,6 +20,7 @@ import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { DiskBlobs } from "@docyard/adapters/blob/disk";
 import { diskBlobs } from "@docyard/adapters/blob/disk";
+import { writeBlobFile } from "../../packages/adapters/src/blob/disk-write.ts";
 import { THREADED_BYTES_MIN } from "../../packages/adapters/src/blob/hashing.ts";
 import { parseSidecar, printSidecar } from "../../packages/adapters/src/blob/sidecar.ts";
 import { permissiveHost } from "@docyard/adapters/conformance/blob-store";
@@ -238,6 +239,34 @@ describe("what lies on disk", () => {
           expect(await blobs.stat("blob")).toEqual({ size, digest });
         },
       ),
+      { numRuns: 60 },
+    );
+  });
+
+  test("the memory of what is written goes at once where it is given, and nobody else's is touched", async () => {
+    const { root } = await disk();
+    const memory = fc.constantFrom("lent" as const, "shared" as const, "given" as const);
+    // Alone in its memory, or a part of what others use as well.
+    const chunks = fc.array(fc.record({ size: fc.nat(100_000), isAlone: fc.boolean() }), { maxLength: 40 });
+    let files = 0;
+    await fc.assert(
+      fc.asyncProperty(memory, chunks, async (kind, wanted) => {
+        const parts = wanted.map(({ size, isAlone }, i) => {
+          const bytes = bytesOfSize(size, i);
+          return isAlone ? new Uint8Array(bytes) : new Uint8Array([0, ...bytes]).subarray(1);
+        });
+        const whole = Buffer.concat(parts);
+        const path = join(root, `written-${++files}`);
+        const sums = await writeBlobFile(nodeDiskIo, path, ReadableStream.from(parts), {
+          sizeMax: whole.byteLength,
+          memory: kind,
+        });
+        expect([sums.digest, sha256(await readFile(path))]).toEqual([sha256(whole), sha256(whole)]);
+        expect(parts.map(({ byteLength }) => byteLength)).toEqual(
+          wanted.map(({ size, isAlone }) => (kind === "given" && isAlone ? 0 : size)),
+        );
+        if (kind !== "given") expect(sha256(Buffer.concat(parts))).toBe(sha256(whole));
+      }),
       { numRuns: 60 },
     );
   });

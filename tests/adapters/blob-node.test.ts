@@ -2,7 +2,7 @@
 
 import { once } from "node:events";
 import { open, rm } from "node:fs/promises";
-import type { Server } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
 import { createServer } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { connect } from "node:net";
@@ -192,6 +192,55 @@ describe("node:http and fetch answer alike", () => {
     const put = await fetch(await putUrl(blobs, "blob"), { method: "PUT", body, duplex: "half" });
     expect(put.status).toBe(200);
     expect(await blobs.digest("blob")).toEqual({ size: bytes.byteLength, digest: digestOf(bytes) });
+  });
+});
+
+describe("the memory of an upload", () => {
+  /** Uploads with every chunk noted that the store is given to read. */
+  async function chunksOfUpload(look: (incoming: IncomingMessage) => object): Promise<readonly Uint8Array[]> {
+    const { blobs, server } = await serveDisk();
+    const chunks: Uint8Array[] = [];
+    const [listener] = server.listeners("request") as ((...pair: unknown[]) => void)[];
+    server.removeAllListeners("request").on("request", (incoming, outgoing) => {
+      const iterator = incoming.iterator.bind(incoming);
+      incoming.iterator = (options) => {
+        const source = iterator(options);
+        const next = source.next.bind(source);
+        source.next = async () => {
+          const read = await next();
+          if (read.done !== true) chunks.push(read.value as Uint8Array);
+          return read;
+        };
+        return source;
+      };
+      listener!(look(incoming), outgoing);
+    });
+    const bytes = bytesOfSize(5 * MIB + 3);
+    const put = await fetch(await putUrl(blobs, "blob"), { method: "PUT", body: bytes });
+    expect(put.status).toBe(200);
+    expect(await blobs.digest("blob")).toEqual({ size: bytes.byteLength, digest: digestOf(bytes) });
+    return chunks;
+  }
+
+  test("goes as it is written, not when it is collected", async () => {
+    const chunks = await chunksOfUpload((incoming) => incoming);
+    expect(chunks.length).toBeGreaterThan(10);
+    expect(chunks.filter(({ byteLength }) => byteLength > 0)).toEqual([]);
+  });
+
+  test("stays where something that only looks like Node's request hands it out", async () => {
+    const chunks = await chunksOfUpload(
+      (incoming) =>
+        new Proxy(incoming, {
+          getPrototypeOf: () => Object.prototype,
+          get(target, name) {
+            const value: unknown = Reflect.get(target, name);
+            return typeof value === "function" ? (value.bind(target) as unknown) : value;
+          },
+        }),
+    );
+    expect(chunks.length).toBeGreaterThan(10);
+    expect(chunks.filter(({ byteLength }) => byteLength === 0)).toEqual([]);
   });
 });
 

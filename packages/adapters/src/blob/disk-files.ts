@@ -272,7 +272,7 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
       return await stage(bytesOf(readPieces({ ...opened, range, crcs: null, digest: null, signal })), {
         sizeMax: opened.size,
         signal,
-        ownsChunks: false,
+        memory: "lent",
       });
     } finally {
       await opened.handle.close();

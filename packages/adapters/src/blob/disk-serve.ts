@@ -81,9 +81,9 @@ export function createDiskServed(
   };
 
   return {
-    async receive(key, body, { sizeMax, announced, signal, publish }) {
+    async receive(key, body, { sizeMax, announced, memory, signal, publish }) {
       files.pathFor(key);
-      const staged = await files.stage(body, { sizeMax, announced, signal, ownsChunks: true });
+      const staged = await files.stage(body, { sizeMax, announced, memory, signal });
       try {
         await publish(staged.sums);
       } catch (error) {

@@ -134,7 +134,7 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
 
   const put: BlobStore["put"] = async (key, body, { sizeMax, signal, mayVanish = false }) => {
     files.pathFor(key);
-    const staged = await files.stage(body, { sizeMax, signal: until(signal), ownsChunks: false });
+    const staged = await files.stage(body, { sizeMax, memory: "lent", signal: until(signal) });
     await files.publish(key, staged, mayVanish);
     if (!mayVanish) await files.sync(key);
     return { size: staged.sums.size, digest: staged.sums.digest };

@@ -23,6 +23,8 @@ export async function serveFetch(
     try {
       const headers = await acceptUpload(context, ticket, host, {
         header,
+        // A stream of the caller's may hand out what it goes on to use.
+        memory: "shared",
         signal: stop.signal,
         // Not cancelled on refusal: a host on a socket could no longer answer on it.
         body: stop.watch(body.values({ preventCancel: true })),

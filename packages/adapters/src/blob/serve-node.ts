@@ -3,7 +3,8 @@
  * What is answered is decided in `serve.ts`; here is only how it travels, and what happens when a client goes away.
  */
 
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerResponse } from "node:http";
+import { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { BlobHost, NodeExchange } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
@@ -61,6 +62,8 @@ async function upload(
   try {
     const headers = await acceptUpload(context, ticket, host, {
       header: headersOf(incoming),
+      // Node makes each chunk for whoever reads; what only looks like its requests may hand out what is in use.
+      memory: incoming instanceof IncomingMessage ? "given" : "shared",
       body: stop.watch(incoming.iterator({ destroyOnReturn: false })),
       signal: stop.signal,
     });

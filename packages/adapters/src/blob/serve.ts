@@ -13,11 +13,16 @@ import type { Urls } from "./urls.ts";
 /** A transfer on which no byte moves for so long is given up (lesson R-05: no ghost holds a slot). */
 export const IDLE_TIMEOUT_MS = 60_000;
 
+/**
+ * Whose a chunk of a body is: `lent` until the next one is asked for, `shared` with whoever else holds it, or `given` to
+ * its reader, who may take the bytes away from everybody else.
+ */
+export type ChunkMemory = "lent" | "shared" | "given";
+
 /** What a store gives this service to work with. */
 export interface ServedBlobs {
   /**
-   * Stores the body under `key` once it is whole and `publish` has agreed; chunks may be kept. Whatever rejects, no
-   * trace is left. The bytes are synced; that the name is, too, is `copy`'s promise.
+   * Stores the body under `key` once it is whole and `publish` has agreed. Whatever rejects, no trace is left. The bytes are synced; that the name is, too, is `copy`'s promise.
    * @throws DocyardError `too_large`
    */
   receive(
@@ -27,6 +32,7 @@ export interface ServedBlobs {
       readonly sizeMax: number;
       /** Bytes the client means to send; 0 when it does not say. */
       readonly announced: number;
+      readonly memory: ChunkMemory;
       readonly signal: AbortSignal;
       readonly publish: (received: { readonly size: number }) => Promise<void>;
     },
@@ -82,6 +88,7 @@ export async function acceptUpload(
   upload: {
     readonly header: HeaderLookup;
     readonly body: AsyncIterable<Uint8Array>;
+    readonly memory: ChunkMemory;
     readonly signal: AbortSignal;
   },
 ): Promise<Record<string, string>> {
@@ -98,6 +105,7 @@ export async function acceptUpload(
   const { digest } = await blobs.receive(grant.key, upload.body, {
     sizeMax,
     announced: announced ?? 0,
+    memory: upload.memory,
     signal: upload.signal,
     async publish({ size }) {
       if (announced !== null && announced !== size) {

@@ -88,6 +88,25 @@ export const SERVICE_CASES: readonly BlobCase[] = [
     },
   },
   {
+    name: "what a caller's stream hands out stays the caller's",
+    when: serves,
+    async run(open) {
+      const bytes = bytesFor(300_000);
+      const parts = [0, 100_000, 200_000].map((at) => bytes.slice(at, at + 100_000));
+      const body = new ReadableStream({
+        start(controller) {
+          for (const part of parts) controller.enqueue(part);
+          controller.close();
+        },
+      });
+      const put = await putRequest(open, "blob", body);
+      expect((await service(open).fetch(put, permissiveHost())).status).toBe(200);
+      expectSame(Buffer.concat(parts), bytes);
+      expectSame(await contentOf(open.blobs, "blob"), bytes);
+      return ["blob"];
+    },
+  },
+  {
     name: "the host is not asked about a URL whose signature does not hold",
     when: serves,
     async run(open) {
