@@ -20,7 +20,7 @@ import { reported, type Row } from "./report.ts";
 import { signPages } from "./signing.ts";
 import { coldStart, idleMemory, peakMemory } from "./start.ts";
 import { composite, docyard, type Subject } from "./subjects.ts";
-import type { Measured } from "./workloads.ts";
+import type { Measured, Operation } from "./workloads.ts";
 import {
   createOnly,
   cursorWalk,
@@ -43,6 +43,11 @@ const { values } = parseArgs({
   },
 });
 const RUNS = 3;
+/**
+ * Seconds for which everybody is asked before anything is measured. V8 compiles what is called thousands of times, and
+ * until then an upload takes twice the processor time that it takes for the rest of a server's days.
+ */
+const WARM_SECONDS = 10;
 /** Rows up to which others are filled as well: beyond, that takes hours. */
 const PEERS_MAX = 1_000_000;
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
@@ -83,20 +88,18 @@ function tell(workload: string, facts: Readonly<Record<string, number>>): void {
   );
 }
 
-/**
- * Every subject in turn, so that a machine that slows down slows them all. The first turn is not counted: what has just
- * begun to be asked pays for V8's compiler, and a server is asked for longer than that.
- */
+/** Every subject in turn, so that a machine that slows down slows them all. The first turn is not counted. */
 async function interleaved(
   subjects: readonly Subject[],
-  measure: (subject: Subject) => Promise<Measured>,
+  operation: (subject: Subject) => Operation,
+  turns: { readonly seconds: number; readonly warmSeconds?: number; readonly connections?: number },
 ): Promise<Map<string, Measured>> {
+  const { warmSeconds = turns.seconds } = turns;
+  const operations = new Map(subjects.map((subject) => [subject, operation(subject)]));
   const all = new Map<string, Measured[]>(subjects.map(({ name }) => [name, []]));
-  for (let run = 0; run <= RUNS; run++)
-    for (const subject of subjects) {
-      const measured = await measure(subject);
-      if (run > 0) all.get(subject.name)!.push(measured);
-    }
+  for (const [subject, asked] of operations) await loop(subject, asked, { ...turns, seconds: warmSeconds });
+  for (let run = 0; run < RUNS; run++)
+    for (const [subject, asked] of operations) all.get(subject.name)!.push(await loop(subject, asked, turns));
   return new Map([...all].map(([name, measured]) => [name, medianOf(measured)]));
 }
 
@@ -132,20 +135,12 @@ try {
     begin("small requests, 16 connections");
     const subjects = [await docyard(0), await composite(0)];
     for (const subject of subjects) await filesAtRest(subject.folder);
-    compared(
-      "create",
-      await interleaved(subjects, (subject) => loop(subject, createOnly(subject), { seconds })),
-    );
-    compared(
-      "upload 10 KiB, end to end",
-      await interleaved(subjects, (subject) => loop(subject, uploadSmall(subject), { seconds })),
-    );
+    const turns = { seconds, warmSeconds: WARM_SECONDS };
+    compared("create", await interleaved(subjects, createOnly, turns));
+    compared("upload 10 KiB, end to end", await interleaved(subjects, uploadSmall, turns));
     const own = subjects[0]!;
     const download = await downloadSmall(own);
-    compared(
-      "download 10 KiB, verified",
-      await interleaved([own], (subject) => loop(subject, download, { seconds })),
-    );
+    compared("download 10 KiB, verified", await interleaved([own], () => download, turns));
     tell("peak memory so far", { MiB: (await peakMemory(own.pid)) / 1024 ** 2 });
     for (const subject of subjects) await subject.stop();
     const ingested = await ingestFromUrl(Math.round(seconds * 200));
@@ -171,6 +166,10 @@ try {
       const shapes = Object.entries(listShapes(size)).map(
         ([name, query]) => [name, (subject: Subject) => listing(subject, query)] as const,
       );
+      if (arePeersIn)
+        for (const subject of subjects)
+          for (const [, operation] of shapes)
+            await loop(subject, operation(subject), { seconds: WARM_SECONDS / shapes.length });
       for (const [name, operation] of [...shapes, ["cursor walk", cursorWalk] as const]) {
         // The composite has no cursors.
         const some =
@@ -181,13 +180,8 @@ try {
           const asked = await loop(own!, operation(own!), { seconds: seconds * 2 });
           compared(`${name}, at first`, new Map([["docyard", asked]]));
         }
-        const found = await interleaved(some, (subject) =>
-          loop(subject, operation(subject), { seconds: seconds / 2 }),
-        );
-        compared(name, found);
-        const alone = await interleaved(some, (subject) =>
-          loop(subject, operation(subject), { seconds: seconds / 4, connections: 1 }),
-        );
+        compared(name, await interleaved(some, operation, { seconds: seconds / 2 }));
+        const alone = await interleaved(some, operation, { seconds: seconds / 4, connections: 1 });
         for (const [subject, { p50 }] of alone) growth.push({ shape: name, rows: size, subject, p50 });
       }
       for (const subject of subjects) await subject.stop();
@@ -209,7 +203,9 @@ try {
       void to.set(name, [...(to.get(name) ?? []), rate]);
     const downloads = new Map<string, string>();
     for (const [mode, subject] of own) downloads.set(mode, (await uploadLarge(subject, largeMiB)).download);
-    for (let run = 0; run < RUNS; run++) {
+    // The first round is not counted, as elsewhere.
+    for (let run = 0; run <= RUNS; run++) {
+      if (run === 1) for (const rates of [ups, downs]) rates.clear();
       const up = async (name: string, upload: () => Promise<number>): Promise<void> => {
         await settle();
         note(ups, name, await upload());
