@@ -31,7 +31,7 @@ function holidays(all: readonly Artifact[]): Artifact[] {
   return all.filter(({ filename }) => filename.includes("holiday")).sort(compareNewestFirst);
 }
 
-const idsOf = (all: readonly Artifact[]): string[] => all.map(({ id }) => id);
+const idsOf = (all: readonly Pick<Artifact, "id">[]): string[] => all.map(({ id }) => id);
 
 describe("in a store", () => {
   let store: Store;

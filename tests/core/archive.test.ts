@@ -3,7 +3,15 @@
  * off, and nothing damaged passes. The file formats are tested with the command line.
  */
 
-import type { ArchiveReader, Artifact, BlobStore, CopyPorts, Dock, StoreRecord } from "@docyard/core";
+import type {
+  ArchiveReader,
+  Artifact,
+  BlobStore,
+  CopyPorts,
+  Dock,
+  Manifest,
+  StoreRecord,
+} from "@docyard/core";
 import { backup, exportDock, importDock, isDocyardError, restore, verify } from "@docyard/core";
 import { memoryStore } from "@docyard/adapters/store/memory";
 import { memoryBlobs } from "@docyard/adapters/blob/memory";
@@ -13,7 +21,7 @@ import type { MemoryArchive } from "./memory-archive.ts";
 import { collect, memoryArchive } from "./memory-archive.ts";
 import { add, addStudio, completedRows, everything, plans, populate } from "./populate.ts";
 import type { DockId, World } from "./world.ts";
-import { bodyOf, bytesOf, createWorld, HOUR_MS } from "./world.ts";
+import { bodyOf, bytesOf, createWorld, HOUR_MS, sha256 } from "./world.ts";
 
 const VERSION = "1.2.3";
 const TWO_DAYS_MS = 48 * HOUR_MS;
@@ -507,18 +515,17 @@ describe("export and import", () => {
   ])("an artifact with an impossible %s is refused", async (name, change) => {
     const world = await createWorld();
     await add(world, "dock_a", "a");
-    const dock = await dockOf(world, "dock_a");
-    const archive = memoryArchive();
-    const find = async (...args: Parameters<typeof world.store.artifacts.find>) => {
-      const found = await world.store.artifacts.find(...args);
-      return { ...found, rows: found.rows.map((row) => Object.assign({ ...row }, change) as Artifact) };
-    };
-    const artifacts = { ...world.store.artifacts, find };
-    // The bytes are those of the row as it was.
-    const forged = { ...archive, holds: async () => true };
-    await exportDock({ store: { ...world.store, artifacts }, blobs: world.blobs }, dock, forged, {
-      version: VERSION,
-    });
+    const archive = await exported(world, "dock_a");
+    // Forged with care: sums and all.
+    const [file, written] = [...archive.records][0]!;
+    const record = JSON.parse(new TextDecoder().decode(written)) as { artifact: object };
+    const forged = new TextEncoder().encode(
+      `${JSON.stringify({ ...record, artifact: { ...record.artifact, ...change } })}\n`,
+    );
+    archive.records.set(file, forged);
+    const manifest = JSON.parse(new TextDecoder().decode(archive.reader().manifest)) as Manifest;
+    const files = [{ ...manifest.files[0], bytes: forged.length, sha256: await sha256(forged) }];
+    await archive.finish(new TextEncoder().encode(JSON.stringify({ ...manifest, files })));
     const other = await createWorld();
     await expect(bring(other, archive, "dock_a")).rejects.toThrow(`no valid ${name}`);
     expect(await completedRows(other.store)).toEqual([]);

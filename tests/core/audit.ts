@@ -27,7 +27,10 @@ export async function rowsOf(
         start: { offset },
         limit: 1_000,
       });
-      rows.push(...page.rows);
+      for (const { id } of page.rows) {
+        const row = await world.store.artifacts.get({ id });
+        if (row !== null) rows.push(row);
+      }
       offset += page.rows.length;
       if (!page.more) break;
     }

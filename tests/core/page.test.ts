@@ -2,7 +2,7 @@
  * Laws of pages: whatever the limit, offsets and cursors cut the same list into the same rows; a walk by cursor neither
  * repeats nor loses an old row while new ones arrive. Run on the functions of `page.ts` and through the front door.
  */
-import type { Artifact, Position } from "@docyard/core";
+import type { Artifact, ArtifactSummary, Position } from "@docyard/core";
 import {
   clampLimit,
   compareNewestFirst,
@@ -201,7 +201,7 @@ describe("lists through the front door", () => {
           const { add, rows, reader, writer } = await seeded(times);
           const old = rows.map((row) => row.id);
           const removed = new Set<string>();
-          const shown: Artifact[] = [];
+          const shown: ArtifactSummary[] = [];
           let cursor: string | null = null;
           for (let round = 0; ; round++) {
             const { items, page } = await reader.list({ limit, ...(cursor === null ? {} : { cursor }) });

@@ -6,7 +6,7 @@
 import { randomInt } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { postgresStore } from "@docyard/adapters/store/postgres";
-import type { Artifact, Store } from "@docyard/core";
+import type { Artifact, ArtifactSummary, Store } from "@docyard/core";
 import { createProvisioning } from "@docyard/core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ArtifactJson } from "../e2e/client.ts";
@@ -187,7 +187,7 @@ test(
     expect(acknowledged.length).toBeGreaterThan(6 * CLIENTS);
 
     // Everything drains: no upload is with a worker any more, none has failed that was not given up.
-    const withStatus = async (...statuses: Artifact["status"][]): Promise<readonly Artifact[]> => {
+    const withStatus = async (...statuses: Artifact["status"][]): Promise<readonly ArtifactSummary[]> => {
       const start = { offset: 0 } as const;
       return (await store.artifacts.find({ dockId, face: "machine", statuses, start, limit: 1_000 })).rows;
     };

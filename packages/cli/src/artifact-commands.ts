@@ -8,7 +8,14 @@ import { constants } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { open, rename, stat, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import type { Artifact, Created, JsonObject, VisibleStatus, WritableDock } from "@docyard/core";
+import type {
+  Artifact,
+  ArtifactSummary,
+  Created,
+  JsonObject,
+  VisibleStatus,
+  WritableDock,
+} from "@docyard/core";
 import {
   DocyardError,
   isDocyardError,
@@ -27,7 +34,7 @@ import { startProgress } from "./progress.ts";
 
 const AGAIN = "run it again to go on";
 
-function artifactDocument(artifact: Artifact) {
+function artifactDocument(artifact: ArtifactSummary) {
   const { id, dockId, face, status, filename, contentType, size, digest, metadata, failure } = artifact;
   return {
     id,
@@ -259,7 +266,8 @@ async function begunUpload(
     ({ filename, digest, createdBy }) =>
       filename === facts.filename && digest === facts.digest && createdBy === operatorOf(dock).id,
   );
-  return found ?? null;
+  const row = found === undefined ? null : await store.artifacts.get({ id: found.id });
+  return row?.status === "created" ? row : null;
 }
 
 /** Straight to where the client's PUT would land, unless it is there already. */

@@ -89,6 +89,40 @@ export interface Artifact {
   readonly updatedAt: number;
 }
 
+/**
+ * An artifact as lists tell of it. Of the source the kind only: with a thousand fragments it is as long as a request, and
+ * a page of such artifacts would be a gigabyte.
+ */
+export type ArtifactSummary = Pick<Artifact, (typeof SUMMARY_FIELDS)[number]> & {
+  readonly source: Pick<Source, "kind">;
+};
+
+const SUMMARY_FIELDS = [
+  "id",
+  "dockId",
+  "face",
+  "version",
+  "status",
+  "filename",
+  "contentType",
+  "size",
+  "digest",
+  "metadata",
+  "mediaType",
+  "durationMs",
+  "failure",
+  "storageKey",
+  "blobKey",
+  "createdBy",
+  "createdAt",
+  "updatedAt",
+] as const;
+
+export function summaryOf(artifact: Artifact): ArtifactSummary {
+  const fields = SUMMARY_FIELDS.map((name) => [name, artifact[name]] as const);
+  return { ...Object.fromEntries(fields), source: { kind: artifact.source.kind } } as ArtifactSummary;
+}
+
 /** What an update may touch. Identity, ownership and origin never change. */
 export type ArtifactChange = Partial<
   Pick<
@@ -138,7 +172,10 @@ export function statusAfter(status: ArtifactStatus, transition: Transition): Art
  * The status after `transition`.
  * @throws DocyardError `failed_precondition` where the table refuses it.
  */
-export function nextStatus(artifact: Artifact, transition: Transition): ArtifactStatus {
+export function nextStatus(
+  artifact: Pick<Artifact, "id" | "status">,
+  transition: Transition,
+): ArtifactStatus {
   const next = statusAfter(artifact.status, transition);
   if (next === null) {
     throw new DocyardError(

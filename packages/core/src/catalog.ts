@@ -4,7 +4,7 @@
  */
 
 import type { Dock, Principal } from "./access.ts";
-import type { Artifact, Face, MediaType, VisibleStatus } from "./artifact.ts";
+import type { Artifact, ArtifactSummary, Face, MediaType, VisibleStatus } from "./artifact.ts";
 import { isId } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { bug, invalid, newEvent, ROUNDS_MAX, shown, signDownload, tombstone } from "./context.ts";
@@ -31,8 +31,8 @@ export interface ListInput {
 }
 
 /** An artifact with a URL for its bytes; null while it has none. */
-export interface Listed {
-  readonly artifact: Artifact;
+export interface Listed<A extends ArtifactSummary = ArtifactSummary> {
+  readonly artifact: A;
   readonly download: SignedUrl | null;
 }
 

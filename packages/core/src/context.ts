@@ -3,7 +3,7 @@
  * Internal to core; `docyard.ts` makes it once.
  */
 
-import type { Artifact, ArtifactChange, EventType, NewEvent } from "./artifact.ts";
+import type { Artifact, ArtifactChange, ArtifactSummary, EventType, NewEvent } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import { DocyardError } from "./errors.ts";
 import type { IdSource } from "./id.ts";
@@ -74,7 +74,7 @@ function windowName(ms: number): string {
 /** A URL for the bytes of a completed artifact, null for any other (ruling 7: valid from this request on). */
 export async function signDownload(
   { blobs, settings, now }: Context,
-  artifact: Artifact,
+  artifact: ArtifactSummary,
   principal: Principal,
 ): Promise<SignedUrl | null> {
   const { status, blobKey, size, digest } = artifact;
@@ -100,7 +100,10 @@ export async function ring({ queue }: Context, id: string, delayMs = 0): Promise
 }
 
 /** What makes a row a tombstone, whose bytes go after the grace period unless another artifact shares them. */
-export function tombstone({ now, settings }: Context, artifact: Artifact): ArtifactChange {
+export function tombstone(
+  { now, settings }: Context,
+  artifact: Pick<Artifact, "id" | "status">,
+): ArtifactChange {
   return {
     status: nextStatus(artifact, "remove"),
     failure: null,

@@ -14,6 +14,7 @@ import {
   requireScope,
   SCOPES,
 } from "./access.ts";
+import type { Artifact } from "./artifact.ts";
 import { isId } from "./artifact.ts";
 import type { Background, BackgroundOptions } from "./background.ts";
 import { INGEST_CONCURRENCY, runInBackground } from "./background.ts";
@@ -72,7 +73,7 @@ export interface ReadableDock {
    */
   list(input: ListInput): Promise<{ readonly items: readonly Listed[]; readonly page: PageNumbers }>;
   /** @throws DocyardError `not_found` for what is missing, deleted, or another dock's. */
-  get(id: string): Promise<Listed>;
+  get(id: string): Promise<Listed<Artifact>>;
 }
 
 export interface WritableDock {

@@ -28,6 +28,7 @@ export {
   FRAGMENTS_MAX,
   LOCATION_LENGTH_MAX,
   parseS3Path,
+  SINGLE_SOURCE_BYTES_MAX,
   START_TIME_MAX,
   STUDIO_NAME_LENGTH_MAX,
 } from "./studio.ts";

@@ -11,6 +11,7 @@ import type {
   ArtifactChange,
   ArtifactEvent,
   ArtifactStatus,
+  ArtifactSummary,
   Face,
   MediaType,
   NewEvent,
@@ -72,7 +73,7 @@ export interface FindQuery {
 
 export interface Found {
   /** Newest first, ids break ties (`compareNewestFirst`). */
-  readonly rows: readonly Artifact[];
+  readonly rows: readonly ArtifactSummary[];
   /** How many rows match in all, exactly, wherever the page starts. */
   readonly total: number;
   /** Whether a matching row comes after the last one returned (for an empty page: always false). */

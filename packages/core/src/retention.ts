@@ -5,7 +5,7 @@
  */
 
 import type { Dock } from "./access.ts";
-import type { Artifact, Face } from "./artifact.ts";
+import type { ArtifactSummary, Face } from "./artifact.ts";
 import { FACES } from "./artifact.ts";
 import type { Context } from "./context.ts";
 import { newEvent, tombstone } from "./context.ts";
@@ -67,7 +67,10 @@ export async function applyRetention(
 }
 
 /** What the dock's rules name, page by page, rule by rule. */
-async function* wanted(context: Context, { id, retention = [] }: Dock): AsyncGenerator<readonly Artifact[]> {
+async function* wanted(
+  context: Context,
+  { id, retention = [] }: Dock,
+): AsyncGenerator<readonly ArtifactSummary[]> {
   for (const rule of retention) {
     for (const face of FACES) yield* oldEnough(context, id, face, rule);
   }
@@ -79,7 +82,7 @@ async function* oldEnough(
   dockId: string,
   face: Face,
   { afterMs, metadata }: RetentionRule,
-): AsyncGenerator<readonly Artifact[]> {
+): AsyncGenerator<readonly ArtifactSummary[]> {
   const createdBefore = now() - afterMs;
   let start: PageStart = { offset: 0 };
   for (;;) {
@@ -100,7 +103,7 @@ async function* oldEnough(
 }
 
 /** False when something else changed the row meanwhile: the next run looks at it again. */
-async function remove(context: Context, artifact: Artifact): Promise<boolean> {
+async function remove(context: Context, artifact: ArtifactSummary): Promise<boolean> {
   const removed = await context.artifacts.update(
     artifact.id,
     artifact.version,
@@ -110,7 +113,7 @@ async function remove(context: Context, artifact: Artifact): Promise<boolean> {
   return removed !== null;
 }
 
-function counting(report: RetentionReport, { dockId, size }: Artifact): RetentionReport {
+function counting(report: RetentionReport, { dockId, size }: ArtifactSummary): RetentionReport {
   const { artifacts, bytes, docks } = report;
   const dock = docks[dockId] ?? { artifacts: 0, bytes: 0 };
   const add = size ?? 0;

@@ -4,7 +4,7 @@
  */
 
 import type { ApiKey, Dock, Organization, Principal } from "./access.ts";
-import type { Artifact, Fragment, MediaType, Source, VisibleStatus } from "./artifact.ts";
+import type { Artifact, ArtifactSummary, Fragment, MediaType, Source, VisibleStatus } from "./artifact.ts";
 import { filenameFault, VISIBLE_STATUSES } from "./artifact.ts";
 import { presignedKey, studioStorageKey } from "./blob-keys.ts";
 import type { Listed } from "./catalog.ts";
@@ -43,7 +43,7 @@ export interface StudioListInput {
 }
 
 /** An artifact as the Studio face shows it. */
-export interface StudioListed extends Listed {
+export interface StudioListed<A extends ArtifactSummary = ArtifactSummary> extends Listed<A> {
   /** The key that made it; null when that key is gone. */
   readonly creator: { readonly id: string; readonly name: string } | null;
 }
@@ -64,7 +64,7 @@ export interface StudioDock {
    */
   create(input: StudioCreateInput): Promise<Artifact>;
   /** @throws DocyardError `not_found` for what is missing, deleted, or another company's. */
-  get(id: string): Promise<StudioListed>;
+  get(id: string): Promise<StudioListed<Artifact>>;
   /** Newest first, in every status unless one is named. */
   list(
     input: StudioListInput,
@@ -77,6 +77,8 @@ export interface StudioDock {
 export const STUDIO_NAME_LENGTH_MAX = 1_000;
 /** Longest `url` or `s3Path`, in characters: what servers and proxies accept. */
 export const LOCATION_LENGTH_MAX = 8_192;
+/** Longest JSON of a source without fragments, in bytes: of its location no character takes more than six. */
+export const SINGLE_SOURCE_BYTES_MAX: number = 6 * LOCATION_LENGTH_MAX + 64;
 /** Most fragments of one artifact: each is one fetch. */
 export const FRAGMENTS_MAX = 1_000;
 /** Latest position of a fragment, in seconds: a year of film; larger numbers are a mistake in the unit. */

@@ -4,7 +4,7 @@
  */
 
 import type { Dock } from "./access.ts";
-import type { Artifact, Face, Source } from "./artifact.ts";
+import type { Artifact, ArtifactSummary, Face, Source } from "./artifact.ts";
 import { FACES, filenameFault, isId, MEDIA_TYPES } from "./artifact.ts";
 import type { ArchiveReader, ArchiveWriter, Manifest } from "./archive.ts";
 import { finishArchive, readManifest, recordsWriter } from "./archive.ts";
@@ -72,7 +72,7 @@ export async function exportDock(
 /** Newest first; what arrives meanwhile is not among them. */
 async function* completedOf({ store }: CopyPorts, dockId: string): AsyncGenerator<Artifact, void, void> {
   for (const face of FACES) {
-    let after: Artifact | undefined;
+    let after: ArtifactSummary | undefined;
     for (;;) {
       const page = await store.artifacts.find({
         dockId,
@@ -81,7 +81,10 @@ async function* completedOf({ store }: CopyPorts, dockId: string): AsyncGenerato
         start: after === undefined ? { offset: 0 } : { after },
         limit: PAGE,
       });
-      yield* page.rows;
+      for (const { id } of page.rows) {
+        const artifact = await store.artifacts.get({ id });
+        if (artifact?.status === "upload_completed") yield artifact;
+      }
       after = page.rows.at(-1);
       if (!page.more || after === undefined) break;
     }

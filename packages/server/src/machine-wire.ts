@@ -3,7 +3,15 @@
  * Pure translation; what anything means is core's.
  */
 
-import type { Artifact, CreateInput, ErrorCode, Listed, ListInput, VisibleStatus } from "@docyard/core";
+import type {
+  Artifact,
+  ArtifactSummary,
+  CreateInput,
+  ErrorCode,
+  Listed,
+  ListInput,
+  VisibleStatus,
+} from "@docyard/core";
 import { clampLimit, DocyardError, isJsonObject, parseFilter, VISIBLE_STATUSES } from "@docyard/core";
 import type { JsonObject, PageNumbers, SignedUrl } from "@docyard/core";
 import { z } from "zod";
@@ -213,7 +221,7 @@ function statuses(text: string): VisibleStatus[] {
 
 // ---- answers
 
-function hashOf({ digest }: Artifact): string | null {
+function hashOf({ digest }: ArtifactSummary): string | null {
   return digest === null ? null : `sha256:${digest}`;
 }
 

@@ -4,7 +4,7 @@
  */
 
 import type {
-  Artifact,
+  ArtifactSummary,
   ErrorCode,
   PageNumbers,
   SignedUrl,
@@ -163,7 +163,7 @@ export type Viewer = Pick<StudioDock, "organization"> & {
 
 /** Exactly the vendor's keys (contract 1H), from create and from get alike (contract 55). */
 export function artifactJson(
-  artifact: Artifact,
+  artifact: ArtifactSummary,
   creator: StudioListed["creator"],
   { organization, bucketName }: Viewer,
 ): object {

@@ -3,13 +3,16 @@
  * Random questions are asked by the agreement tests.
  */
 
-import type { Artifact, FindQuery, Filter, Position, Store } from "@docyard/core";
+import type { Artifact, FindQuery, Filter, Position, Source, Store } from "@docyard/core";
 import {
   ARTIFACT_STATUSES,
   compareNewestFirst,
   foldName,
+  FRAGMENTS_MAX,
+  LOCATION_LENGTH_MAX,
   match,
   parseJson,
+  summaryOf,
   VISIBLE_STATUSES,
 } from "@docyard/core";
 import { expect } from "vitest";
@@ -60,14 +63,39 @@ export const FIND_CASES: readonly StoreCase[] = [
     },
   },
   {
-    name: "find gives whole rows, newest first, and ids break ties",
+    name: "find tells of rows all that lists show, newest first, and ids break ties",
     async run({ store }) {
       const createdAts = [5, 3, 5, 9, 3, 5, 0];
       const rows = createdAts.map((createdAt, i) => completed(i, { createdAt }));
       await insertAll(store, rows.toReversed());
       const found = await store.artifacts.find(query());
-      expect(found).toEqual({ rows: [...rows].sort(compareNewestFirst), total: rows.length, more: false });
+      const summaries = rows.map(summaryOf).sort(compareNewestFirst);
+      expect(found).toEqual({ rows: summaries, total: rows.length, more: false });
       expect(found.rows.map(({ id }) => id)).toEqual([3, 5, 2, 0, 4, 1, 6].map(idOf));
+    },
+  },
+  {
+    name: "find tells of a source its kind, however long it is, and get tells all of it",
+    async run({ store }) {
+      // What takes the most bytes as JSON is no short text either.
+      const longest = ["a", "\u0001", "é", "€", "\ud800"].map((char) => char.repeat(LOCATION_LENGTH_MAX));
+      const fragment = { source: { kind: "url", url: `http://a.example/${"x".repeat(1_000)}` } } as const;
+      const sources: Source[] = [
+        { kind: "upload" },
+        ...longest.map((url) => ({ kind: "url", url }) as const),
+        ...longest.map((s3Path) => ({ kind: "s3", s3Path }) as const),
+        ...[1, 40, 60, FRAGMENTS_MAX].map((length) => {
+          const fragments = Array.from({ length }, (_, i) => ({ ...fragment, startTime: i }));
+          return { kind: "fragments", fragments } as const;
+        }),
+      ];
+      const rows = sources.map((source, i) => completed(i, { source, face: "studio" }));
+      await insertAll(store, rows);
+      for (const over of [{}, { search: "file" }, { statuses: VISIBLE_STATUSES }]) {
+        const found = await store.artifacts.find(query({ face: "studio", ...over }));
+        expect(found.rows).toEqual(rows.map(summaryOf).sort(compareNewestFirst));
+      }
+      for (const row of rows) expect(await store.artifacts.get({ id: row.id })).toEqual(row);
     },
   },
   {

@@ -29,6 +29,7 @@ import {
   match,
   NO_USAGE,
   requireQuota,
+  summaryOf,
   usageChange,
 } from "@docyard/core";
 import { changed, organizationOf } from "./account.ts";
@@ -186,7 +187,7 @@ function memoryArtifacts(
           after === undefined ? offset : found.filter((row) => compareNewestFirst(row, after) <= 0).length;
         const page = found.slice(start, start + query.limit);
         return {
-          rows: page,
+          rows: page.map(summaryOf),
           total: found.length,
           more: page.length > 0 && start + page.length < found.length,
         };

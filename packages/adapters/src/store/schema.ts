@@ -7,6 +7,7 @@ import type {
   Artifact,
   ArtifactChange,
   ArtifactStatus,
+  ArtifactSummary,
   EventType,
   Face,
   JsonObject,
@@ -174,6 +175,36 @@ export const ARTIFACT_COLUMNS: readonly (keyof NewArtifactRow)[] = [
   "updated_at",
 ];
 
+/** What lists read of a row as it is; `folded`, for a search to be compared with. */
+export const SUMMARY_COLUMNS = [
+  "n",
+  "id",
+  "dock_id",
+  "face",
+  "version",
+  "status",
+  "filename",
+  "folded",
+  "content_type",
+  "size",
+  "digest",
+  "metadata",
+  "media_type",
+  "duration_ms",
+  "failure",
+  "storage_key",
+  "blob_key",
+  "created_by",
+  "created_at",
+  "updated_at",
+] as const;
+
+/** As much of a row as lists tell. */
+export type SummaryRow = Pick<ArtifactRow, (typeof SUMMARY_COLUMNS)[number]> & {
+  /** Null where it is longer than `SINGLE_SOURCE_BYTES_MAX`: then it has fragments. */
+  readonly source: string | null;
+};
+
 /** The column of each field that an update may touch. */
 export const CHANGEABLE: Readonly<Record<keyof ArtifactChange, keyof NewArtifactRow>> = {
   status: "status",
@@ -226,6 +257,28 @@ const UPLOAD = JSON.stringify({ kind: "upload" } satisfies Artifact["source"]);
 
 export function fromRow(row: ArtifactRow): Artifact {
   return {
+    ...sharedFields(row),
+    source: sourceOf(row.source),
+    uploadId: row.upload_id,
+    stagingKey: row.staging_key,
+    sharesBlob: row.shares_blob === 1,
+    duplicateOf: row.duplicate_of,
+    attempts: row.attempts,
+    dueAt: row.due_at,
+  };
+}
+
+function sourceOf(source: string): Artifact["source"] {
+  return source === UPLOAD ? { kind: "upload" } : (JSON.parse(source) as Artifact["source"]);
+}
+
+export function fromSummaryRow(row: SummaryRow): ArtifactSummary {
+  const kind = row.source === null ? "fragments" : sourceOf(row.source).kind;
+  return { ...sharedFields(row), source: { kind } };
+}
+
+function sharedFields(row: Omit<SummaryRow, "source">): Omit<ArtifactSummary, "source"> {
+  return {
     id: row.id,
     dockId: row.dock_id,
     face: row.face,
@@ -237,17 +290,10 @@ export function fromRow(row: ArtifactRow): Artifact {
     digest: row.digest,
     metadata: parseJson(row.metadata) as JsonObject,
     mediaType: row.media_type,
-    source: row.source === UPLOAD ? { kind: "upload" } : (JSON.parse(row.source) as Artifact["source"]),
     durationMs: row.duration_ms,
     failure: row.failure === null ? null : (JSON.parse(row.failure) as Artifact["failure"]),
-    uploadId: row.upload_id,
-    stagingKey: row.staging_key,
     storageKey: row.storage_key,
     blobKey: row.blob_key,
-    sharesBlob: row.shares_blob === 1,
-    duplicateOf: row.duplicate_of,
-    attempts: row.attempts,
-    dueAt: row.due_at,
     createdBy: row.created_by,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

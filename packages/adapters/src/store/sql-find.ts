@@ -5,8 +5,8 @@
 
 import type { FindQuery, Found } from "@docyard/core";
 import { compareNewestFirst } from "@docyard/core";
-import { fromRow } from "./schema.ts";
-import type { ArtifactRow } from "./schema.ts";
+import { fromSummaryRow } from "./schema.ts";
+import type { SummaryRow } from "./schema.ts";
 import { countingSql } from "./sql-counting.ts";
 import { marksSql } from "./sql-marks.ts";
 import { CHECK_BATCH, inOrder, matchesSql } from "./sql-matches.ts";
@@ -40,7 +40,7 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   const plan = planSql(dialect, pages, totals);
 
   /** Rows of a part that SQL decides alone. */
-  function* rowsOf(part: Part, range: Range, matches: number): Sql<readonly ArtifactRow[]> {
+  function* rowsOf(part: Part, range: Range, matches: number): Sql<readonly SummaryRow[]> {
     const { listWalk, named } = part;
     if (listWalk !== null) {
       const isDeep = range.after === undefined && past(listWalk, range, matches) >= SEEK_MIN;
@@ -65,7 +65,7 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     walk: ListWalk,
     range: Range,
     matches: number,
-  ): Sql<readonly ArtifactRow[] | null> {
+  ): Sql<readonly SummaryRow[] | null> {
     const { limit, after, backwards = false } = range;
     const far = Math.ceil(past(walk, range, matches) * WALK_SLACK);
     if (far >= matches * WORTH_A_MATCH) return null;
@@ -107,7 +107,7 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   }
 
   /** Matches of several parts, or of rows that have to be checked, merged in order. */
-  function* merged(parts: readonly CountedPart[], range: Range): Sql<readonly ArtifactRow[]> {
+  function* merged(parts: readonly CountedPart[], range: Range): Sql<readonly SummaryRow[]> {
     const walks = parts.map((part) => matchesOf({ ...part, ...cheaper(part, range) }, range.after));
     const heads: (Candidate | null)[] = [];
     for (const next of walks) heads.push(yield* next());
@@ -127,7 +127,7 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   }
 
   /** The rows of a plan's parts: cut out of those that have been read, out of one walk by SQL alone, or merged. */
-  function* cut(parts: readonly CountedPart[], range: Range, total: number): Sql<readonly ArtifactRow[]> {
+  function* cut(parts: readonly CountedPart[], range: Range, total: number): Sql<readonly SummaryRow[]> {
     const part = parts.length === 1 ? parts[0]! : undefined;
     if (part !== undefined && part.matches !== null) {
       const { after, offset = 0, limit } = forwards(range, total);
@@ -146,7 +146,7 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     const range = rangeOf(query, matches);
     if (range.limit === 0) return { rows: [], total: matches, more: false };
     const rows = yield* cut(parts, range, matches);
-    const sorted = rows.map(fromRow).sort(compareNewestFirst);
+    const sorted = rows.map(fromSummaryRow).sort(compareNewestFirst);
     const page = sorted.slice(0, query.limit);
     const { offset } = query.start;
     const more = offset === undefined ? sorted.length > query.limit : offset + page.length < matches;

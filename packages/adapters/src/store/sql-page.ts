@@ -4,9 +4,11 @@
  */
 
 import type { ArtifactStatus, Face, Position } from "@docyard/core";
+import { SINGLE_SOURCE_BYTES_MAX } from "@docyard/core";
 import type { RawBuilder } from "kysely";
 import { sql } from "kysely";
-import type { ArtifactRow } from "./schema.ts";
+import type { SummaryRow } from "./schema.ts";
+import { SUMMARY_COLUMNS } from "./schema.ts";
 import type { Counted } from "./sql-totals.ts";
 import { NONE } from "./sql-totals.ts";
 import type { Dialect, Sql, Values } from "./sql.ts";
@@ -56,14 +58,20 @@ export interface Pages {
   count(shape: Shape, values: Values): Sql<number>;
   countNames(values: Values): Sql<Counted>;
   /** Rows in any order. */
-  rows(shape: Shape, values: Values, range: Range): Sql<readonly ArtifactRow[]>;
+  rows(shape: Shape, values: Values, range: Range): Sql<readonly SummaryRow[]>;
   /** In the list's order. */
   candidates(shape: Shape, values: Values, range: Range): Sql<readonly Candidate[]>;
   /** The position so many rows down the walk, or undefined past its end. */
   position(shape: Shape, values: Values, range: Range): Sql<Position | undefined>;
   /** Rows by their numbers, in any order. */
-  byNumbers(numbers: readonly number[]): Sql<readonly ArtifactRow[]>;
+  byNumbers(numbers: readonly number[]): Sql<readonly SummaryRow[]>;
 }
+
+/** The columns of a `SummaryRow`, of the table aliased `a`. */
+const SUMMARY: Fragment = sql.join([
+  ...SUMMARY_COLUMNS.map((column) => sql.ref(`a.${column}`)),
+  sql`case when octet_length(a.source) <= ${sql.lit(SINGLE_SOURCE_BYTES_MAX)} then a.source end as source`,
+]);
 
 /** Numbers in one `in` list: shorter lists are filled up, so that there are few statements. */
 const NUMBERS = [20, 200] as const;
@@ -71,11 +79,11 @@ const NUMBERS = [20, 200] as const;
 export function pageSql(dialect: Dialect): Pages {
   const { db } = dialect;
   const counts = statements<Values, { total: number }>();
-  const pages = statements<Values, ArtifactRow>();
+  const pages = statements<Values, SummaryRow>();
   const candidates = statements<Values, Candidate>();
   const positions = statements<Values, { created_at: number; id: string }>();
   const names = statement((p: Values) => ({ compile: () => dialect.names.count(p).compile(db) }));
-  const numbered = statements<Values, ArtifactRow>();
+  const numbered = statements<Values, SummaryRow>();
   const compiled = <R>(query: RawBuilder<R>) => ({ compile: () => query.compile(db) });
 
   return {
@@ -103,14 +111,16 @@ export function pageSql(dialect: Dialect): Pages {
       return row === undefined ? undefined : positionOf(row);
     },
     *byNumbers(wanted) {
-      const rows: ArtifactRow[] = [];
+      const rows: SummaryRow[] = [];
       const [few, many] = NUMBERS;
       for (let from = 0; from < wanted.length;) {
         const size = wanted.length - from > few ? many : few;
         const chunk = wanted.slice(from, from + size);
         const query = numbered(String(size), (p) => {
           const places = Array.from({ length: size }, (_, i) => p[`n${i}`] as number);
-          return db.selectFrom("artifact").selectAll().where("n", "in", places);
+          return compiled<SummaryRow>(
+            sql`select ${SUMMARY} from artifact as a where a.n in (${sql.join(places)})`,
+          );
         });
         const values = Array.from({ length: size }, (_, i) => [`n${i}`, chunk[i] ?? chunk[0]]);
         rows.push(...(yield* all(query(Object.fromEntries(values) as Values))));
@@ -249,11 +259,11 @@ function candidatesQuery(dialect: Dialect, shape: Shape, range: Range, p: Values
 }
 
 /** Rows are fetched after the cut where that spares reading the ones that an offset skips. */
-function rowsQuery(dialect: Dialect, shape: Shape, range: Range, p: Values): RawBuilder<ArtifactRow> {
+function rowsQuery(dialect: Dialect, shape: Shape, range: Range, p: Values): RawBuilder<SummaryRow> {
   const isOfPostings = shape.driver === "term" && !needsRow(shape);
   // What is sorted is sorted without the rest of each row.
   const isSorted = shape.driver === "name" || shape.statuses.length > 1;
-  if (!isOfPostings && !isSorted) return walkQuery(dialect, shape, range, p, sql`a.*`);
-  return sql`select a.* from (${walkQuery(dialect, shape, range, p)}) as w cross join artifact as a
+  if (!isOfPostings && !isSorted) return walkQuery(dialect, shape, range, p, SUMMARY);
+  return sql`select ${SUMMARY} from (${walkQuery(dialect, shape, range, p)}) as w cross join artifact as a
     where a.n = w.n`;
 }

@@ -6,7 +6,7 @@
 import type { ArtifactStatus, Face, Filter, FindQuery } from "@docyard/core";
 import { foldName, match, parseJson } from "@docyard/core";
 import { sql } from "kysely";
-import type { ArtifactRow } from "./schema.ts";
+import type { SummaryRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
 import type { Pages, Shape } from "./sql-page.ts";
 import type { AskedRow, Changed } from "./sql-recent.ts";
@@ -71,7 +71,7 @@ export interface Part extends Walk {
   /** Set when the name says all by itself which rows match. */
   readonly named: Named | null;
   /** All matches, where they are so few that they have been read; then there is nothing to walk. */
-  readonly matches: readonly ArtifactRow[] | null;
+  readonly matches: readonly SummaryRow[] | null;
 }
 
 interface Base {
@@ -114,7 +114,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
   }
 
   /** All rows whose name has the part, if they are few. */
-  function* fewNamed(search: Values, part: string): Sql<readonly ArtifactRow[] | null> {
+  function* fewNamed(search: Values, part: string): Sql<readonly SummaryRow[] | null> {
     const numbers = yield* names.candidates(search, FEW_NAMED + 1);
     if (numbers === null) return null;
     return (yield* pages.byNumbers(numbers)).filter(({ folded }) => folded.includes(part));

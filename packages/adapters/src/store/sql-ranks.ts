@@ -5,7 +5,7 @@
  */
 
 import { compareNewestFirst } from "@docyard/core";
-import type { ArtifactRow } from "./schema.ts";
+import type { SummaryRow } from "./schema.ts";
 import type { MarkedListing, Marks } from "./sql-marks.ts";
 import type { Pages, Shape } from "./sql-page.ts";
 import { positionOf } from "./sql-page.ts";
@@ -39,7 +39,7 @@ interface Edge {
   /** No row below was created later. */
   readonly last: number;
   /** Those that match, were not created later either, and yet are above. */
-  readonly late: readonly ArtifactRow[];
+  readonly late: readonly SummaryRow[];
 }
 
 /**
@@ -49,7 +49,7 @@ interface Edge {
 export function ranksSql(
   { names: { among, numbers } }: Dialect,
   { pages, totals, marks }: { readonly pages: Pages; readonly totals: Totals; readonly marks: Marks },
-): ((named: Named, offset: number, limit: number) => Sql<readonly ArtifactRow[] | null>) | null {
+): ((named: Named, offset: number, limit: number) => Sql<readonly SummaryRow[] | null>) | null {
   if (among === undefined || numbers === undefined) return null;
   /** Narrowed for good. */
   const within = among;
