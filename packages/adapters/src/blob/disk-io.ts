@@ -24,10 +24,9 @@ import * as fs from "node:fs/promises";
 import { promisify } from "node:util";
 import { codeOf } from "../error-code.ts";
 
-export type DiskIo = Pick<
-  typeof fs,
-  "link" | "lstat" | "mkdir" | "readdir" | "rename" | "rmdir" | "statfs"
-> & {
+export type DiskIo = Pick<typeof fs, "link" | "lstat" | "mkdir" | "readdir" | "rmdir" | "statfs"> & {
+  /** @param isSmall whether the caller knows that hardly any bytes are freed: what has that name is replaced */
+  rename(from: string, to: string, isSmall?: boolean): Promise<void>;
   /** @param isSmall whether the caller knows that hardly any bytes are freed */
   unlink(path: string, isSmall?: boolean): Promise<void>;
   /** Opens a folder for syncing; the root may be a link of the operator's. */
@@ -83,7 +82,8 @@ export const nodeDiskIo: DiskIo = {
   ...fs,
   link: async (...args) => linkSync(...args),
   lstat: (async (...args: Parameters<typeof lstatSync>) => lstatSync(...args)) as typeof fs.lstat,
-  rename: async (from, to) => (freesMuch(to) ? fs.rename(from, to) : renameSync(from, to)),
+  rename: async (from, to, isSmall = false) =>
+    isSmall || !freesMuch(to) ? renameSync(from, to) : fs.rename(from, to),
   unlink: async (path, isSmall = false) => (isSmall || !freesMuch(path) ? unlinkSync(path) : fs.unlink(path)),
   openFolder: async (path) => diskFile(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)),
   openFile: async (path) => diskFile(openSync(path, READ_FLAGS)),

@@ -108,13 +108,17 @@ export async function readSmall(handle: DiskFile, size: number, digest: string |
   return bytes;
 }
 
-/** Reads all there is, from the first byte to wherever the file ends now. */
-export async function readSums(handle: DiskFile, signal?: AbortSignal): Promise<Checksums> {
+/** Reads all there is, from the first byte to wherever the file ends now, whatever its size was when it was opened. */
+export async function readSums(
+  { handle, size }: { readonly handle: DiskFile; readonly size: number },
+  signal?: AbortSignal,
+): Promise<Checksums> {
   const sums = createSums();
-  const ring = createRing(CHUNK_BYTES, { depth: () => RING_DEPTH, buffers: ownBuffers, signal });
+  const pieceBytes = Math.max(1, Math.min(CHUNK_BYTES, size));
+  const ring = createRing(pieceBytes, { depth: () => RING_DEPTH, buffers: ownBuffers, signal });
   const fetch = async (position: number): Promise<{ buffer: Buffer; bytesRead: number }> => {
     const buffer = await ring.take();
-    return { buffer, bytesRead: (await handle.read(buffer, 0, CHUNK_BYTES, position)).bytesRead };
+    return { buffer, bytesRead: (await handle.read(buffer, 0, pieceBytes, position)).bytesRead };
   };
   let position = 0;
   let ahead = fetch(0);

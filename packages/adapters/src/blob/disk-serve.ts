@@ -48,15 +48,11 @@ export function createDiskServed(
     return heal;
   };
 
-  const rebuild = async (
-    key: string,
-    { handle, file }: OpenFile,
-    announced: Announced,
-  ): Promise<readonly number[]> => {
-    const sums = await readSums(handle, closing);
+  const rebuild = async (key: string, opened: OpenFile, announced: Announced): Promise<readonly number[]> => {
+    const sums = await readSums(opened, closing);
     if (sums.digest !== announced.digest) throw new CorruptBlob("SHA-256 does not match");
     // On a full or read-only disk the bytes are good all the same, and the next reader tries again.
-    await files.writeSidecar(key, { ...sums, file }).catch(() => {});
+    await files.writeSidecar(key, { ...sums, file: opened.file }).catch(() => {});
     return sums.crcs;
   };
 

@@ -182,7 +182,7 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
     const opened = await files.open(key);
     if (opened === null) return null;
     try {
-      const sums = await readSums(opened.handle, until(signal));
+      const sums = await readSums(opened, until(signal));
       return { size: sums.size, digest: sums.digest };
     } finally {
       await opened.handle.close();

@@ -68,6 +68,7 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
   const macOf = createMac(secret);
   const fixed = typeof baseUrl === "function" ? null : trimmed(baseUrl);
   const base = (): string => fixed ?? trimmed((baseUrl as () => string)());
+  const paths = createPaths();
 
   /** A key and a query that `canonical` wrote are ASCII. */
   const mac = (method: MethodClass, key: string, query: string): string =>
@@ -113,7 +114,7 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
     redeem(method, target) {
       const methodClass = method === "PUT" ? "PUT" : method === "GET" || method === "HEAD" ? "GET" : null;
       const { path, query } = split(target);
-      const key = keyOf(path, base());
+      const key = keyOf(path, paths(base()));
       const values = methodClass === null ? null : exactParameters(methodClass, query);
       if (methodClass === null || key === null || values === null) return null;
       const presented = values.get("signature")!;
@@ -203,10 +204,20 @@ function split(target: string): { path: string; query: string } {
   return at < 0 ? { path: text, query: "" } : { path: text.slice(0, at), query: text.slice(at + 1) };
 }
 
-/** The key in a path, with or without the public URL's own path prefix: a proxy may have taken that off. */
-function keyOf(path: string, base: string): string | null {
-  const prefix = URL.parse(base)?.pathname.replace(/\/+$/, "") ?? "";
-  for (const start of prefix === "" ? [BLOB_PATH] : [prefix + BLOB_PATH, BLOB_PATH]) {
+/** How paths of blobs begin: with the public URL's own path prefix or without, since a proxy may have taken that off. */
+function createPaths(): (base: string) => readonly string[] {
+  let last: { readonly base: string; readonly starts: readonly string[] } | null = null;
+  return (base) => {
+    if (last?.base !== base) {
+      const prefix = URL.parse(base)?.pathname.replace(/\/+$/, "") ?? "";
+      last = { base, starts: prefix === "" ? [BLOB_PATH] : [prefix + BLOB_PATH, BLOB_PATH] };
+    }
+    return last.starts;
+  };
+}
+
+function keyOf(path: string, starts: readonly string[]): string | null {
+  for (const start of starts) {
     if (!path.startsWith(start)) continue;
     const key = path.slice(start.length);
     return keyFault(key) === null ? key : null;
