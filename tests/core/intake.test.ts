@@ -1,7 +1,7 @@
 /** A server that is read-only or nearly full: what is refused, and that reading goes on. */
 
 import type { BlobStore, DocyardOptions, ErrorCode } from "@docyard/core";
-import { createDocyard, isDocyardError } from "@docyard/core";
+import { createDocyard, DocyardError, isDocyardError } from "@docyard/core";
 import { describe, expect, test } from "vitest";
 import { fakeIngest } from "./studio-parts.ts";
 import { bytesOf, createWorld, HOUR_MS, principal, receive, stage, type World } from "./world.ts";
@@ -16,8 +16,14 @@ const codeOf = (work: Promise<unknown>): Promise<ErrorCode | "done"> =>
   );
 
 /** The same ports, seen by a server with other settings and this much free space. */
-function beside(world: World, settings: DocyardOptions["settings"], free?: number) {
-  const blobs: BlobStore = free === undefined ? world.blobs : { ...world.blobs, space: async () => free };
+function beside(
+  world: World,
+  settings: DocyardOptions["settings"],
+  free?: number,
+  signPut: BlobStore["signPut"] = world.blobs.signPut,
+) {
+  const space = free === undefined ? {} : { space: async () => free };
+  const blobs: BlobStore = { ...world.blobs, ...space, signPut };
   const docyard = createDocyard({
     store: world.store,
     blobs,
@@ -143,4 +149,12 @@ describe("a storage that is nearly full", () => {
     expect(await full.docyard.ingest(id)).toBe("failed");
     expect((await world.store.artifacts.get({ id }))?.failure?.code).toBe("no_space");
   });
+});
+
+test("a create that the store signs no URL for leaves nothing", async () => {
+  const world = await createWorld();
+  const refusal = new DocyardError("too_large", "at most 5 GiB in one upload");
+  const dock = await beside(world, {}, undefined, () => Promise.reject(refusal)).writer();
+  await expect(dock.create({ filename: "new", size: 10 })).rejects.toBe(refusal);
+  expect(await world.store.artifacts.walk("", 10)).toEqual([]);
 });

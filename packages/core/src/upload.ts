@@ -109,7 +109,7 @@ export async function createUpload(
     createdAt: at,
     updatedAt: at,
   };
-  await artifacts.insert(artifact, newEvent(context, "artifact.created", principal.id), dock.quota);
+  // Before there is a row: a store may take less in one PUT than `sizeMax` says, or be unable to sign.
   const upload = await blobs.signPut(stagingKey, {
     expiresAt: at + settings.urlTtlMs,
     sizeMax: settings.sizeMax,
@@ -117,6 +117,7 @@ export async function createUpload(
     ...(digest === null ? {} : { digest }),
     artifactId: id,
   });
+  await artifacts.insert(artifact, newEvent(context, "artifact.created", principal.id), dock.quota);
   return { artifact, isDuplicate: false, upload };
 }
 
