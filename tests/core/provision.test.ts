@@ -168,6 +168,14 @@ describe("records", () => {
     },
   );
 
+  test("what is wrong with scopes is said, also where there are none", async () => {
+    const { provisioning } = setUp();
+    await provisioning.firstRun();
+    const made = (...scopes: string[]) => provisioning.createClient({ name: "x", scopes });
+    await expect(made()).rejects.toThrow("A client needs a scope: choose from artifacts:read");
+    await expect(made("admin", "x")).rejects.toThrow("Unknown scope admin x: choose from artifacts:read");
+  });
+
   test("a scope that is named twice is held once", async () => {
     const { provisioning } = setUp();
     await provisioning.firstRun();

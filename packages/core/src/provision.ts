@@ -272,10 +272,8 @@ export function createProvisioning(accounts: AccountStore, options: Provisioning
     async createClient({ name, dockId, organizationId, scopes = SCOPES }) {
       const unknown = scopes.filter((scope) => !isScope(scope));
       if (unknown.length > 0 || scopes.length === 0) {
-        throw new DocyardError(
-          "invalid_argument",
-          `Unknown scope ${unknown.join(" ")}: choose from ${SCOPES.join(" ")}`,
-        );
+        const fault = scopes.length === 0 ? "A client needs a scope" : `Unknown scope ${unknown.join(" ")}`;
+        throw new DocyardError("invalid_argument", `${fault}: choose from ${SCOPES.join(" ")}`);
       }
       const dock = dockId === undefined ? null : await findDock(dockId);
       if (dock !== null && organizationId !== undefined && dock.organizationId !== organizationId) {
