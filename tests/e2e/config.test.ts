@@ -235,6 +235,11 @@ describe("what is wrong is said in one line that names it", () => {
     expect(() => readConfig(flags({ config: path }), {})).not.toThrow("hunter2");
   });
 
+  test("a config file may begin with the mark that some editors put there", async () => {
+    const path = await configFile('\uFEFF{"port": 1234}');
+    expect(readConfig(flags({ config: path }), {}).port).toBe(1_234);
+  });
+
   test("a config file that is not there", () => {
     const missing = join(folder.path, "missing.json");
     expect(() => readConfig(flags({ config: missing }), {})).toThrow(

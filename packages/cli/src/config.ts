@@ -326,7 +326,8 @@ export function suggestion(word: string, candidates: readonly string[]): string 
 function readConfigFile(path: string): Map<OptionName, string> {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    // Some editors begin a file with a mark of its byte order.
+    text = readFileSync(path, "utf8").replace(/^\uFEFF/, "");
   } catch (error) {
     throw new UsageError(`cannot read the config file ${path}: ${reasonOf(error)}`);
   }

@@ -197,7 +197,8 @@ async function requireWritable(file: string): Promise<void> {
 }
 
 async function writeState(file: string, text: string): Promise<void> {
-  await writeFile(partOf(file), text, { mode: STATE_MODE });
+  // Before it replaces a state that is whole.
+  await writeFile(partOf(file), text, { mode: STATE_MODE, flush: true });
   await rename(partOf(file), file);
 }
 
