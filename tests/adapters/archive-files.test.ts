@@ -16,7 +16,7 @@ import {
   truncate,
   writeFile,
 } from "node:fs/promises";
-import { createReadStream } from "node:fs";
+import { createReadStream, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -199,6 +199,18 @@ describe.each(["archive", "archive.tar"])("%s", (name) => {
         expect((await readdir(path)).filter((one) => one.startsWith("records-"))).toHaveLength(1);
       }
     }
+  });
+
+  test.skipIf(name.endsWith(".tar"))("whose folders another run takes away says so", async () => {
+    const path = join(folder, name);
+    await expect(
+      writing(path, PLAN, async (archive) => {
+        await archive.writeRecords("records-1/one.ndjson", Buffer.from("{}\n"));
+        const write = archive.writeRecords("records-1/two.ndjson", Buffer.from("{}\n"));
+        rmSync(join(path, "records-1"), { recursive: true });
+        await write;
+      }),
+    ).rejects.toThrow("another run has begun");
   });
 
   test("that another run began to make is that one's to finish", async () => {

@@ -5,7 +5,7 @@
 
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import type { ArchiveReader, ArchiveWriter, Manifest } from "@docyard/core";
 import { isDocyardError, MANIFEST_BYTES_MAX, readManifest, RECORDS_BYTES_MAX } from "@docyard/core";
 import {
@@ -62,12 +62,19 @@ export async function folderWriter(
   };
   await mkdir(temp, { recursive: true, mode: FOLDER_MODE });
 
+  /** Whether the folders are there that another run takes away, one after the other. */
+  const isUndisturbed = async (): Promise<boolean> => {
+    const ofRecords = [...folders].filter((folder) => RECORDS_FOLDER.test(basename(folder)));
+    for (const folder of [temp, ...ofRecords]) if (!(await isThere(folder))) return false;
+    return true;
+  };
+
   /** Says why something is missing, if that is because another run began. */
   const unlessOvertaken = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work;
     } catch (error) {
-      if (!isErrno(error, "ENOENT") || (await isThere(temp))) throw error;
+      if (!isErrno(error, "ENOENT") || (await isUndisturbed())) throw error;
       throw new Failure(`another run has begun in ${root}, and this one gave way: run one at a time`, {
         cause: error,
       });
