@@ -145,39 +145,8 @@ export type ArtifactRow = Selectable<ArtifactTable>;
 /** A row before the database has numbered it. */
 export type NewArtifactRow = Omit<ArtifactRow, "n">;
 
-/** Every column that a writer fills. */
-export const ARTIFACT_COLUMNS: readonly (keyof NewArtifactRow)[] = [
-  "id",
-  "dock_id",
-  "face",
-  "version",
-  "status",
-  "filename",
-  "folded",
-  "content_type",
-  "size",
-  "digest",
-  "metadata",
-  "media_type",
-  "source",
-  "duration_ms",
-  "failure",
-  "upload_id",
-  "staging_key",
-  "storage_key",
-  "blob_key",
-  "shares_blob",
-  "duplicate_of",
-  "attempts",
-  "due_at",
-  "created_by",
-  "created_at",
-  "updated_at",
-];
-
 /** What lists read of a row as it is; `folded`, for a search to be compared with. */
 export const SUMMARY_COLUMNS = [
-  "n",
   "id",
   "dock_id",
   "face",
@@ -199,8 +168,20 @@ export const SUMMARY_COLUMNS = [
   "updated_at",
 ] as const;
 
+/** Every column that a writer fills. */
+export const ARTIFACT_COLUMNS: readonly (keyof NewArtifactRow)[] = [
+  ...SUMMARY_COLUMNS,
+  "source",
+  "upload_id",
+  "staging_key",
+  "shares_blob",
+  "duplicate_of",
+  "attempts",
+  "due_at",
+];
+
 /** As much of a row as lists tell. */
-export type SummaryRow = Pick<ArtifactRow, (typeof SUMMARY_COLUMNS)[number]> & {
+export type SummaryRow = Pick<ArtifactRow, "n" | (typeof SUMMARY_COLUMNS)[number]> & {
   /** Null where it is longer than `SINGLE_SOURCE_BYTES_MAX`: then it has fragments. */
   readonly source: string | null;
 };

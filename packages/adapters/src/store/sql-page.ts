@@ -69,7 +69,7 @@ export interface Pages {
 
 /** The columns of a `SummaryRow`, of the table aliased `a`. */
 const SUMMARY: Fragment = sql.join([
-  ...SUMMARY_COLUMNS.map((column) => sql.ref(`a.${column}`)),
+  ...["n", ...SUMMARY_COLUMNS].map((column) => sql.ref(`a.${column}`)),
   sql`case when octet_length(a.source) <= ${sql.lit(SINGLE_SOURCE_BYTES_MAX)} then a.source end as source`,
 ]);
 
