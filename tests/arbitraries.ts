@@ -10,13 +10,10 @@ import type {
   FindQuery,
   JsonObject,
   JsonValue,
-  MediaType,
   PageStart,
 } from "@docyard/core";
-import { ARTIFACT_STATUSES, FACES, isJsonObject, VISIBLE_STATUSES } from "@docyard/core";
+import { ARTIFACT_STATUSES, FACES, isJsonObject, MEDIA_TYPES, VISIBLE_STATUSES } from "@docyard/core";
 import * as fc from "fast-check";
-
-export const MEDIA_TYPES: readonly MediaType[] = ["video", "audio", "script"];
 
 /** Keys that plain ones hide: prototype names, our own path syntax, what databases refuse, what JSON escapes. */
 export const HOSTILE_KEYS: readonly string[] = [

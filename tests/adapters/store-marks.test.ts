@@ -4,7 +4,6 @@
  */
 
 import type { Artifact, ArtifactSummary, FindQuery, Found, PageStart } from "@docyard/core";
-import { compareNewestFirst } from "@docyard/core";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { ArtifactRow } from "../../packages/adapters/src/store/schema.ts";
@@ -18,6 +17,7 @@ import { sqliteDialect } from "../../packages/adapters/src/store/sqlite-dialect.
 import type { OpenSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import { drive, openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import { plainArtifact } from "../arbitraries.ts";
+import { HOLIDAYS, holidays, idsOf } from "./store-holidays.ts";
 
 const RUNS = process.env["DOCYARD_TEST_FULL"] === "1" ? 2_000 : 100;
 const NOW = 1_700 * 1_000 * STRETCH_MS;
@@ -117,19 +117,7 @@ function finder(): (query: FindQuery) => { found: Found; queries: string[] } {
   };
 }
 
-const HOLIDAYS = {
-  dockId: "dock_a",
-  face: "machine",
-  statuses: ["upload_completed"],
-  search: "holiday",
-  limit: 30,
-} as const;
-
-function holidays(all: readonly Artifact[]): Artifact[] {
-  return all.filter(({ filename }) => filename.includes("holiday")).sort(compareNewestFirst);
-}
-
-const idsOf = (all: readonly Pick<Artifact, "id">[]): string[] => all.map(({ id }) => id);
+const THIRTY = { ...HOLIDAYS, dockId: "dock_a", limit: 30 } as const;
 
 test.each([
   ["as their numbers are", (i: number) => NOW + i * 60_000],
@@ -149,7 +137,7 @@ test.each([
   const find = finder();
   const walked: string[] = [];
   for (let start: PageStart = { offset: 0 }; ;) {
-    const { rows: page, total, more }: Found = find({ ...HOLIDAYS, start, limit: 90 }).found;
+    const { rows: page, total, more }: Found = find({ ...THIRTY, start, limit: 90 }).found;
     expect(total).toBe(expected.length);
     walked.push(...idsOf(page));
     if (!more) break;
@@ -158,7 +146,7 @@ test.each([
   }
   expect(walked).toEqual(expected);
   for (const offset of [0, 1, 30, 700, 1_100, 1_440, expected.length - 31, expected.length - 1]) {
-    const { rows: page } = find({ ...HOLIDAYS, start: { offset } }).found;
+    const { rows: page } = find({ ...THIRTY, start: { offset } }).found;
     expect(idsOf(page)).toEqual(expected.slice(offset, offset + 30));
   }
 });
@@ -173,15 +161,15 @@ test("of names that only old rows have the first and the last page are not sorte
   load(artifacts);
   const find = finder();
   const expected = idsOf(holidays(artifacts));
-  find({ ...HOLIDAYS, start: { offset: 0 } });
+  find({ ...THIRTY, start: { offset: 0 } });
   for (const offset of [0, expected.length - 10]) {
-    const { found, queries } = find({ ...HOLIDAYS, start: { offset } });
+    const { found, queries } = find({ ...THIRTY, start: { offset } });
     expect(idsOf(found.rows)).toEqual(expected.slice(offset, offset + 30));
     expect(queries.filter((text) => text.includes("artifact_name"))).toEqual([]);
   }
   // Without a step that says so, as where another process has written: it is counted again.
   load([plainArtifact(9_000, { createdAt: NOW + 9_000 * 60_000, filename: "holiday-new.jpg" })]);
-  const { found } = find({ ...HOLIDAYS, start: { offset: 0 } });
+  const { found } = find({ ...THIRTY, start: { offset: 0 } });
   expect(found.total).toBe(expected.length + 1);
   expect(idsOf(found.rows)).toEqual(["art_009000", ...expected.slice(0, 29)]);
 });

@@ -4,7 +4,6 @@
  */
 
 import type { Artifact, FindQuery, Found, Store } from "@docyard/core";
-import { compareNewestFirst } from "@docyard/core";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -17,6 +16,7 @@ import { sqliteDialect } from "../../packages/adapters/src/store/sqlite-dialect.
 import type { OpenSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import { drive, openSqlite } from "../../packages/adapters/src/store/sqlite-open.ts";
 import { plainArtifact } from "../arbitraries.ts";
+import { HOLIDAYS, holidays, idsOf } from "./store-holidays.ts";
 
 const RUNS = process.env["DOCYARD_TEST_FULL"] === "1" ? 200 : 12;
 const NOW = 1_700 * 1_000 * STRETCH_MS;
@@ -24,14 +24,6 @@ const NOW = 1_700 * 1_000 * STRETCH_MS;
 const ROWS = 3_000;
 const LOADED = 1_000;
 const LEAVING = 3;
-
-const HOLIDAYS = { face: "machine", statuses: ["upload_completed"], search: "holiday" } as const;
-
-function holidays(all: readonly Artifact[]): Artifact[] {
-  return all.filter(({ filename }) => filename.includes("holiday")).sort(compareNewestFirst);
-}
-
-const idsOf = (all: readonly Pick<Artifact, "id">[]): string[] => all.map(({ id }) => id);
 
 describe("in a store", () => {
   let store: Store;
