@@ -1,7 +1,11 @@
 /** Group commit: what shares a transaction, what a failure undoes, and when callers hear of it. */
 
 import { createGroupWriter } from "../../packages/adapters/src/store/sqlite-group.ts";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import SqliteDatabase from "better-sqlite3";
+import fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 let db: SqliteDatabase.Database;
@@ -81,4 +85,54 @@ test("idle waits for everything that was queued before", async () => {
   await idle();
   expect(settled).toBe(300);
   await idle();
+});
+
+test("a group that is done again waits for a process that has come in between", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "docyard-group-"));
+  const file = join(folder, "group.db");
+  const open = () => new SqliteDatabase(file, { timeout: 0 });
+  const [mine, other] = [open(), open()];
+  try {
+    mine.exec("pragma journal_mode = wal; create table job (n integer primary key)");
+    const prepare = mine.prepare.bind(mine);
+    mine.prepare = ((text: string) => {
+      const prepared = prepare(text);
+      if (text !== "rollback") return prepared;
+      const run = (): void => {
+        prepared.run();
+        other.exec("begin immediate; insert into job values (10)");
+        setTimeout(() => other.exec("commit"), 50);
+      };
+      return { run };
+    }) as typeof mine.prepare;
+    const { write, idle } = createGroupWriter(mine, { busyTimeoutMs: 10_000, describe: (error) => error });
+    const insertMine = (n: number) => () => void prepare("insert into job values (?)").run(n);
+    const group = [write(insertMine(1)), write(insertMine(1)), write(insertMine(2))];
+    // Comes while the group waits, and is none of it.
+    const late = new Promise((resolve) => void setTimeout(resolve, 10)).then(() => write(insertMine(3)));
+    const outcomes = await Promise.allSettled([...group, late]);
+    const statuses = outcomes.map(({ status }) => status);
+    expect(statuses).toEqual(["fulfilled", "rejected", "fulfilled", "fulfilled"]);
+    expect(prepare("select n from job order by n").pluck().all()).toEqual([1, 2, 3, 10]);
+    await idle();
+  } finally {
+    other.close();
+    mine.close();
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("what a failing group leaves behind is nothing, for any writes and failures", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.nat({ max: 30 }), { maxLength: 40 }), async (wanted) => {
+      db.exec("delete from job");
+      const { write } = writer();
+      const outcomes = await Promise.allSettled(wanted.map((n) => write(insert(n))));
+      // As if one after the other: the first to take a number has it.
+      expect(outcomes.map(({ status }) => status === "fulfilled")).toEqual(
+        wanted.map((n, i) => wanted.indexOf(n) === i),
+      );
+      expect(stored()).toEqual([...new Set(wanted)].sort((a, b) => a - b));
+    }),
+  );
 });

@@ -120,6 +120,7 @@ describe("a list", () => {
 test("every lookup is by an index", () => {
   const plans = [
     ...plansOf(artifacts.get({ id: "art_1" })),
+    ...plansOf(artifacts.status("art_1")),
     ...plansOf(artifacts.get({ uploadId: "upload_1" })),
     ...plansOf(artifacts.findByDigest("dock_a", "0".repeat(64))),
     ...plansOf(artifacts.findByDigest("dock_a", "0".repeat(64), "studio")),

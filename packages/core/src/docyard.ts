@@ -287,12 +287,12 @@ async function admit(context: Context, grant: BlobGrant, bytes = 0): Promise<voi
   if (grant.method === "PUT") await requireIntake(context, bytes);
   // A presigned Studio upload has no row yet: its signature and its window are all there is to know.
   if (grant.artifactId.startsWith("temp_") && grant.method === "PUT") return;
-  const artifact = await context.artifacts.get({ id: grant.artifactId });
-  if (artifact === null || artifact.status === "deleted") {
+  const status = await context.artifacts.status(grant.artifactId);
+  if (status === null || status === "deleted") {
     throw new DocyardError("not_found", "This artifact has been deleted");
   }
   if (grant.method === "PUT") {
-    if (artifact.status !== "created") {
+    if (status !== "created") {
       throw new DocyardError("failed_precondition", "This upload is already complete or has ended");
     }
   } else if (grant.method === "GET" && grant.principalId !== null) {

@@ -110,6 +110,9 @@ export interface ArtifactStore {
   /** The row, whatever its status, or null. */
   get(key: ArtifactKey): Promise<Artifact | null>;
 
+  /** Of the row no more than its status, or null: asked for every transfer by signed URL, and so to be cheap. */
+  status(id: string): Promise<ArtifactStatus | null>;
+
   /**
    * Applies the change if the row still has this version, adds one to the version, appends the event, and resolves to
    * the new row. Null if the row is missing or its version differs: nothing was changed and no event written.

@@ -75,7 +75,7 @@ const INSERT_CASES: readonly StoreCase[] = [
     },
   },
   {
-    name: "get finds a row whatever its status, and nothing is null",
+    name: "get and status find a row whatever its status, and nothing is null",
     async run({ store }) {
       await insertAll(
         store,
@@ -83,7 +83,9 @@ const INSERT_CASES: readonly StoreCase[] = [
       );
       for (const [i, status] of ARTIFACT_STATUSES.entries()) {
         expect((await store.artifacts.get({ id: row(i).id }))?.status).toBe(status);
+        expect(await store.artifacts.status(row(i).id)).toBe(status);
       }
+      expect(await store.artifacts.status("art_missing")).toBeNull();
       expect(await store.artifacts.get({ id: "art_missing" })).toBeNull();
       expect(await store.artifacts.get({ uploadId: "upload_missing" })).toBeNull();
     },
@@ -573,6 +575,7 @@ const CLOSE_CASES: readonly StoreCase[] = [
         ready: () => store.ready(),
         insert: () => artifacts.insert(row(2), event()),
         get: () => artifacts.get({ id: row(1).id }),
+        status: () => artifacts.status(row(1).id),
         update: () => artifacts.update(row(1).id, 1, {}, event()),
         find: () => artifacts.find(query()),
         findByDigest: () => artifacts.findByDigest(DOCK, digest(1)),

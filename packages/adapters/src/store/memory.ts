@@ -161,6 +161,8 @@ function memoryArtifacts(
 
     get: (key) => call(() => ("id" in key ? (rows.get(key.id) ?? null) : byUpload.first(key.uploadId))),
 
+    status: (id) => call(() => rows.get(id)?.status ?? null),
+
     update: (id, version, change, event, quota) =>
       call(() => {
         const before = rows.get(id);

@@ -40,6 +40,7 @@ import { all, first, integer, statement, statements, text, unread } from "./sql.
 export interface ArtifactSql {
   insert(artifact: Artifact, event: NewEvent, quota?: Quota, steps?: Step[]): Sql<void>;
   get(key: ArtifactKey): Sql<Artifact | null>;
+  status(id: string): Sql<ArtifactStatus | null>;
   update(
     id: string,
     version: number,
@@ -81,6 +82,9 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
     db.selectFrom("artifact").select("n").where("id", "=", p.id),
   );
   const byId = statement((p: { id: string }) => db.selectFrom("artifact").selectAll().where("id", "=", p.id));
+  const statusById = statement((p: { id: string }) =>
+    db.selectFrom("artifact").select("status").where("id", "=", p.id),
+  );
   const byUploadId = statement((p: { uploadId: string }) =>
     db.selectFrom("artifact").selectAll().where("upload_id", "=", p.uploadId),
   );
@@ -151,6 +155,10 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
     *get(key) {
       const row = yield* first("id" in key ? byId(key) : byUploadId(key));
       return row === undefined ? null : fromRow(row);
+    },
+
+    *status(id) {
+      return (yield* first(statusById({ id })))?.status ?? null;
     },
 
     *update(id, version, change, event, quota, steps = []) {

@@ -75,6 +75,7 @@ export function sqlStore(dialect: Dialect, runner: Runner): Store {
           `The id or upload id of ${artifact.id} is taken`,
         ),
       get: (key) => read(() => artifacts.get(key), true),
+      status: (id) => read(() => artifacts.status(id), true),
       update: (id, version, change, event, quota) =>
         stepping(
           (steps) => artifacts.update(id, version, change, event, quota, steps),

@@ -49,6 +49,8 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   const undo = prepare("rollback to job");
 
   const queue: Job[] = [];
+  /** So many at its beginning have been undone together, and are to be done apart. */
+  let apart = 0;
   let isScheduled = false;
   /** When the wait for another process's lock began, by `performance.now()`. */
   let waitingSince: number | null = null;
@@ -82,48 +84,56 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
         return false;
       }
       waitingSince = null;
+      apart = 0;
       for (const job of queue.splice(0)) job.reject(describe(error));
       return false;
     }
   };
 
-  /**
-   * Runs jobs in one savepoint. Nearly always every job succeeds; where one does not, all are done again, each in a
-   * savepoint of its own, so that its failure undoes its own changes only.
-   */
-  const attempt = (jobs: readonly Job[], deferred: Work[]): Work[] => {
+  /** A job among others: where it fails, so do they all. */
+  const run = (job: Job, deferred: Work[]): Work => {
+    const value = job.run((work) => deferred.push(work));
+    return () => job.resolve(value);
+  };
+
+  /** A job whose failure undoes its own changes only. */
+  const runApart = (job: Job, deferred: Work[]): Work => {
     const mine: Work[] = [];
     savepoint.run();
     try {
-      const outcomes = jobs.map((job) => {
-        const value = job.run((work) => mine.push(work));
-        return () => job.resolve(value);
-      });
+      const tell = run(job, mine);
       release.run();
       deferred.push(...mine);
-      return outcomes;
+      return tell;
     } catch (error) {
       // On a full disk or a failing one SQLite may have rolled back everything: the group has failed, not the job.
       if (!db.inTransaction) throw error;
       undo.run();
       release.run();
-      if (jobs.length > 1) return jobs.flatMap((job) => attempt([job], deferred));
-      return jobs.map((job) => () => job.reject(error));
+      return () => job.reject(error);
     }
   };
 
-  /** One transaction, begun already; the callers hear of it when it is over. */
-  const settle = (group: readonly Job[]): void => {
+  /**
+   * One transaction, begun already; the callers hear of it when it is over. False where a job has failed among others:
+   * then nothing has been done, and all are to be done again, apart. Nearly always none does, and a savepoint has its
+   * price: SQLite copies every page that is changed after it.
+   */
+  const settle = (group: readonly Job[], areApart: boolean): boolean => {
+    const deferred: Work[] = [];
+    let outcomes: Work[] | null = null;
     try {
-      const deferred: Work[] = [];
-      const outcomes = attempt(group, deferred);
+      outcomes = group.map((job) => (areApart ? runApart : run)(job, deferred));
       for (const work of deferred) work();
       commit.run();
       for (const tell of outcomes) tell();
     } catch (error) {
+      const isOneJobs = outcomes === null && !areApart && db.inTransaction;
       if (db.inTransaction) rollback.run();
-      for (const job of group) job.reject(describe(error));
+      if (isOneJobs && group.length > 1) return false;
+      for (const job of group) job.reject(isOneJobs ? error : describe(error));
     }
+    return true;
   };
 
   const flush = (): void => {
@@ -133,8 +143,15 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
       if (!isScheduled) settleIdle();
       return;
     }
-    const group = queue.splice(0, GROUP_MAX);
-    if (group.length > 0) settle(group);
+    const areApart = apart > 0;
+    const group = queue.splice(0, areApart ? apart : GROUP_MAX);
+    apart = 0;
+    if (group.length > 0 && !settle(group, areApart)) {
+      queue.unshift(...group);
+      apart = group.length;
+      flush();
+      return;
+    }
     if (queue.length > 0) schedule();
     else settleIdle();
   };

@@ -47,6 +47,7 @@ const METHODS: { readonly [P in PortName]: Readonly<Record<MethodOf<FaultyPorts[
   artifacts: {
     insert: true,
     get: true,
+    status: true,
     update: true,
     find: true,
     findByDigest: true,
