@@ -57,6 +57,7 @@ async function everything(): Promise<void> {
 const CALLS: readonly PortCall[] = [
   "artifacts.insert",
   "artifacts.get",
+  "artifacts.status",
   "artifacts.update",
   "artifacts.find",
   "artifacts.findByDigest",
@@ -153,7 +154,7 @@ describe("a call that fails", () => {
     const { uploadUrl, uploadId } = await clientOf(double).create();
     await clientOf(double).put(uploadUrl, "text");
     expect(await clientOf(double).complete(uploadId)).toMatchObject([502, { message: "no storage today" }]);
-    double.faults.fail("artifacts.get");
+    double.faults.fail("artifacts.status");
     await expect(
       double.docyard.blobHost.admit({ method: "GET", key: "k", artifactId: "a", principalId: null }),
     )
@@ -290,6 +291,7 @@ describe("a crash", () => {
     "accounts.find",
     "artifacts.insert",
     "artifacts.get",
+    "artifacts.status",
     "artifacts.update",
     "artifacts.findByDigest",
     "blobs.signPut",

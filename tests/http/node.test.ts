@@ -200,7 +200,7 @@ test("who may not is told so without waiting for the body; what is too large is 
 
 test("a fault of the store while a blob URL is served is 500 in the envelope", async () => {
   const url = await downloadUrl(someBytes());
-  vi.spyOn(harness.store.artifacts, "get").mockRejectedValueOnce(new Error("down"));
+  vi.spyOn(harness.store.artifacts, "status").mockRejectedValueOnce(new Error("down"));
   const response = await fetch(url);
   expect(response.status).toBe(500);
   expect(await response.json()).toEqual({

@@ -163,7 +163,7 @@ function writer(name: string, at: number) {
     name,
     written: (value: Value): string => {
       if (value !== last) {
-        text = `${at === 0 ? "" : "&"}${name}=${encodeValue(String(value))}`;
+        text = `${at === 0 ? "" : "&"}${name}=${typeof value === "number" ? value : encodeValue(value)}`;
         last = value;
       }
       return text;

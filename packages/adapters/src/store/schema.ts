@@ -145,15 +145,12 @@ export type ArtifactRow = Selectable<ArtifactTable>;
 /** A row before the database has numbered it. */
 export type NewArtifactRow = Omit<ArtifactRow, "n">;
 
-/** What lists read of a row as it is; `folded`, for a search to be compared with. */
+/** What lists read of a row as it is. Dock and face they know already. */
 export const SUMMARY_COLUMNS = [
   "id",
-  "dock_id",
-  "face",
   "version",
   "status",
   "filename",
-  "folded",
   "content_type",
   "size",
   "digest",
@@ -171,6 +168,9 @@ export const SUMMARY_COLUMNS = [
 /** Every column that a writer fills. */
 export const ARTIFACT_COLUMNS: readonly (keyof NewArtifactRow)[] = [
   ...SUMMARY_COLUMNS,
+  "dock_id",
+  "face",
+  "folded",
   "source",
   "upload_id",
   "staging_key",
@@ -238,7 +238,7 @@ const UPLOAD = JSON.stringify({ kind: "upload" } satisfies Artifact["source"]);
 
 export function fromRow(row: ArtifactRow): Artifact {
   return {
-    ...sharedFields(row),
+    ...sharedFields(row, { dockId: row.dock_id, face: row.face }),
     source: sourceOf(row.source),
     uploadId: row.upload_id,
     stagingKey: row.staging_key,
@@ -253,16 +253,22 @@ function sourceOf(source: string): Artifact["source"] {
   return source === UPLOAD ? { kind: "upload" } : (JSON.parse(source) as Artifact["source"]);
 }
 
-export function fromSummaryRow(row: SummaryRow): ArtifactSummary {
+/** Whose rows a list is about. */
+export type Owner = Pick<Artifact, "dockId" | "face">;
+
+export function fromSummaryRow(row: SummaryRow, owner: Owner): ArtifactSummary {
   const kind = row.source === null ? "fragments" : sourceOf(row.source).kind;
-  return { ...sharedFields(row), source: { kind } };
+  return { ...sharedFields(row, owner), source: { kind } };
 }
 
-function sharedFields(row: Omit<SummaryRow, "source">): Omit<ArtifactSummary, "source"> {
+function sharedFields(
+  row: Omit<SummaryRow, "source">,
+  { dockId, face }: Owner,
+): Omit<ArtifactSummary, "source"> {
   return {
     id: row.id,
-    dockId: row.dock_id,
-    face: row.face,
+    dockId,
+    face,
     version: row.version,
     status: row.status,
     filename: row.filename,

@@ -146,7 +146,7 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     const range = rangeOf(query, matches);
     if (range.limit === 0) return { rows: [], total: matches, more: false };
     const rows = yield* cut(parts, range, matches);
-    const sorted = rows.map(fromSummaryRow).sort(compareNewestFirst);
+    const sorted = rows.map((row) => fromSummaryRow(row, query)).sort(compareNewestFirst);
     const page = sorted.slice(0, query.limit);
     const { offset } = query.start;
     const more = offset === undefined ? sorted.length > query.limit : offset + page.length < matches;

@@ -7,7 +7,7 @@ import type { ArtifactStatus, Face, Position } from "@docyard/core";
 import { SINGLE_SOURCE_BYTES_MAX } from "@docyard/core";
 import type { RawBuilder } from "kysely";
 import { sql } from "kysely";
-import type { SummaryRow } from "./schema.ts";
+import type { ArtifactRow, SummaryRow } from "./schema.ts";
 import { SUMMARY_COLUMNS } from "./schema.ts";
 import type { Counted } from "./sql-totals.ts";
 import { NONE } from "./sql-totals.ts";
@@ -64,8 +64,11 @@ export interface Pages {
   /** The position so many rows down the walk, or undefined past its end. */
   position(shape: Shape, values: Values, range: Range): Sql<Position | undefined>;
   /** Rows by their numbers, in any order. */
-  byNumbers(numbers: readonly number[]): Sql<readonly SummaryRow[]>;
+  byNumbers(numbers: readonly number[]): Sql<readonly NumberedRow[]>;
 }
+
+/** With the name as a search compares it. */
+export type NumberedRow = SummaryRow & Pick<ArtifactRow, "folded">;
 
 /** The columns of a `SummaryRow`, of the table aliased `a`. */
 const SUMMARY: Fragment = sql.join([
@@ -83,7 +86,7 @@ export function pageSql(dialect: Dialect): Pages {
   const candidates = statements<Values, Candidate>();
   const positions = statements<Values, { created_at: number; id: string }>();
   const names = statement((p: Values) => ({ compile: () => dialect.names.count(p).compile(db) }));
-  const numbered = statements<Values, SummaryRow>();
+  const numbered = statements<Values, NumberedRow>();
   const compiled = <R>(query: RawBuilder<R>) => ({ compile: () => query.compile(db) });
 
   return {
@@ -111,15 +114,15 @@ export function pageSql(dialect: Dialect): Pages {
       return row === undefined ? undefined : positionOf(row);
     },
     *byNumbers(wanted) {
-      const rows: SummaryRow[] = [];
+      const rows: NumberedRow[] = [];
       const [few, many] = NUMBERS;
       for (let from = 0; from < wanted.length;) {
         const size = wanted.length - from > few ? many : few;
         const chunk = wanted.slice(from, from + size);
         const query = numbered(String(size), (p) => {
           const places = Array.from({ length: size }, (_, i) => p[`n${i}`] as number);
-          return compiled<SummaryRow>(
-            sql`select ${SUMMARY} from artifact as a where a.n in (${sql.join(places)})`,
+          return compiled<NumberedRow>(
+            sql`select ${SUMMARY}, a.folded from artifact as a where a.n in (${sql.join(places)})`,
           );
         });
         const values = Array.from({ length: size }, (_, i) => [`n${i}`, chunk[i] ?? chunk[0]]);

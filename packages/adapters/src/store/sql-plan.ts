@@ -8,7 +8,7 @@ import { foldName, match, parseJson } from "@docyard/core";
 import { sql } from "kysely";
 import type { SummaryRow } from "./schema.ts";
 import { storedTerms, termsDecide } from "./sql-filter.ts";
-import type { Pages, Shape } from "./sql-page.ts";
+import type { NumberedRow, Pages, Shape } from "./sql-page.ts";
 import type { AskedRow, Changed } from "./sql-recent.ts";
 import type { CountedTerm } from "./sql-sets.ts";
 import { countedTermSql } from "./sql-sets.ts";
@@ -114,7 +114,7 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
   }
 
   /** All rows whose name has the part, if they are few. */
-  function* fewNamed(search: Values, part: string): Sql<readonly SummaryRow[] | null> {
+  function* fewNamed(search: Values, part: string): Sql<readonly NumberedRow[] | null> {
     const numbers = yield* names.candidates(search, FEW_NAMED + 1);
     if (numbers === null) return null;
     return (yield* pages.byNumbers(numbers)).filter(({ folded }) => folded.includes(part));
