@@ -305,7 +305,7 @@ describe("what a dock may hold, and for how long", () => {
         docks: [],
         failed: [],
       });
-      expect((await run(["retention"], here())).stdout).toMatch(/0 artifacts \(0B\) would be deleted/);
+      expect((await run(["retention"], here())).stdout).toMatch(/0 artifacts \(0 B\) would be deleted/);
       expect(await runJson([...retention, "--clear"], here())).not.toHaveProperty("retention");
       expect(await runJson(["dock", "quota", "dock_default"], here())).not.toHaveProperty("quota");
       expect((await client.list()).data.map(({ id }) => id)).toEqual([old.id]);

@@ -16,7 +16,13 @@ import {
   unknownVariables,
   variableOf,
 } from "../../packages/cli/src/config.ts";
-import { parseDuration, parseSize, printDuration, printSize } from "../../packages/cli/src/measure.ts";
+import {
+  parseDuration,
+  parseSize,
+  printDuration,
+  printRoughSize,
+  printSize,
+} from "../../packages/cli/src/measure.ts";
 import { withoutSecrets } from "../../packages/cli/src/targets.ts";
 import { tempFolder } from "./program.ts";
 
@@ -62,6 +68,29 @@ describe("sizes and times", () => {
         for (const value of [parseSize(said), parseDuration(said)]) {
           expect(value === null || (Number.isSafeInteger(value) && value >= 0)).toBe(true);
         }
+      }),
+    );
+  });
+
+  test.each([
+    [0, "0 B"],
+    [999, "999 B"],
+    [1_000, "0.977 KiB"],
+    [1_024, "1.00 KiB"],
+    [1_023_700, "0.976 MiB"],
+    [1_536_000, "1.46 MiB"],
+    [5 * 1_024 ** 4, "5.00 TiB"],
+  ])("%d bytes are %s to people", (bytes, text) => {
+    expect(printRoughSize(bytes)).toBe(text);
+  });
+
+  test("what people read has three digits, and is right to one in two hundred", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.nat(999_500), fc.nat(2 ** 49)), (bytes) => {
+        const text = printRoughSize(bytes);
+        expect(text).toMatch(/^(?:\d{1,3}|0\.\d{3}|\d\.\d{2}|\d{2}\.\d) [KMGT]?i?B$/);
+        const [value, unit] = text.split(" ") as [string, string];
+        expect(Math.abs(Number(value) * parseSize(`1${unit}`)! - bytes)).toBeLessThanOrEqual(bytes / 200);
       }),
     );
   });

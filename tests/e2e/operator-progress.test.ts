@@ -2,7 +2,7 @@
 
 import { PassThrough } from "node:stream";
 import { beforeAll, expect, test } from "vitest";
-import { size, startProgress } from "../../packages/cli/src/progress.ts";
+import { startProgress } from "../../packages/cli/src/progress.ts";
 import { BIN, build, run, runJson, tempFolder } from "./program.ts";
 
 beforeAll(build);
@@ -64,15 +64,4 @@ test("anything else gets a line now and then, and none when nothing has happened
   progress.stop();
   expect(lines).toHaveLength(1);
   expect(lines[0]).toMatch(/^verify: 1 of 10 artifacts, 2.00 KiB/);
-});
-
-test.each([
-  [0, "0 B"],
-  [999, "999 B"],
-  [1_000, "0.977 KiB"],
-  [1_024, "1.00 KiB"],
-  [1_536_000, "1.46 MiB"],
-  [5 * 1_024 ** 4, "5.00 TiB"],
-])("%d bytes are %s", (bytes, text) => {
-  expect(size(bytes)).toBe(text);
 });

@@ -19,7 +19,8 @@ import { EXIT_DAMAGE, Failure, reasonOf, UsageError } from "./failure.ts";
 import { keyFileOf } from "./keyring.ts";
 import { operate, type Operation } from "./operator.ts";
 import { list, record } from "./print.ts";
-import { size, startProgress } from "./progress.ts";
+import { printRoughSize } from "./measure.ts";
+import { startProgress } from "./progress.ts";
 import { sealedSecrets } from "./secrets.ts";
 import { VERSION } from "./version.ts";
 
@@ -62,7 +63,7 @@ function answer(target: string, { manifest, kept, amended, lost }: BackupReport)
   return {
     document,
     text: withFindings(
-      record(`Backup of ${createdAt} is complete.`, { ...fields, bytes: size(counts.bytes) }),
+      record(`Backup of ${createdAt} is complete.`, { ...fields, bytes: printRoughSize(counts.bytes) }),
       lost,
     ),
   };
@@ -99,7 +100,7 @@ function restored(source: string, { manifest, blobs, lost, lostCount }: RestoreR
   return {
     document: { ...fields, findings: lost },
     text: withFindings(
-      record(`Restored the backup of ${createdAt}.`, { ...fields, bytes: size(bytes) }),
+      record(`Restored the backup of ${createdAt}.`, { ...fields, bytes: printRoughSize(bytes) }),
       lost,
     ),
   };

@@ -11,7 +11,7 @@ import { failing, ok, warning } from "@docyard/adapters/probe";
 import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
 import { reasonOf } from "./failure.ts";
 import { isErrno } from "./files.ts";
-import { printSize } from "./measure.ts";
+import { printRoughSize, printSize } from "./measure.ts";
 
 /** What every SQLite file begins with. */
 const SQLITE_MAGIC = "SQLite format 3\0";
@@ -127,14 +127,8 @@ async function magic(file: string): Promise<Finding> {
 async function room(folder: string, wanted: number, why: string): Promise<Finding> {
   const { bavail, bsize } = await statfs(folder);
   const free = bavail * bsize;
-  const detail = `${printSize(rounded(free))} free`;
+  const detail = `${printRoughSize(free)} free`;
   return free >= wanted ? ok("room", detail) : warning("room", `${detail}, and ${why}`, "make room");
-}
-
-/** Sizes are for people here: in whole units, of which there are ten at least. */
-function rounded(bytes: number): number {
-  const unit = [1024 ** 3, 1024 ** 2, 1024].find((each) => bytes >= 10 * each) ?? 1;
-  return Math.floor(bytes / unit) * unit;
 }
 
 async function locality(folder: string): Promise<Finding> {

@@ -7,7 +7,7 @@ import type { Config } from "./config.ts";
 import { EXIT_DAMAGE, Failure } from "./failure.ts";
 import { dockNamed, operate, OPERATOR_ID } from "./operator.ts";
 import { record } from "./print.ts";
-import { size } from "./progress.ts";
+import { printRoughSize } from "./measure.ts";
 import { VERSION } from "./version.ts";
 
 export async function exportDock(said: Said, config: Config): Promise<Answer> {
@@ -40,7 +40,10 @@ export async function exportDock(said: Said, config: Config): Promise<Answer> {
       };
       return {
         document: { ...fields, findings: lost },
-        text: withFindings(record(`Dock ${dock.id} is exported.`, { ...fields, bytes: size(bytes) }), lost),
+        text: withFindings(
+          record(`Dock ${dock.id} is exported.`, { ...fields, bytes: printRoughSize(bytes) }),
+          lost,
+        ),
       };
     },
     `${target} is not complete; run it again`,

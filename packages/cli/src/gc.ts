@@ -3,7 +3,8 @@
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { operate } from "./operator.ts";
-import { size, startProgress } from "./progress.ts";
+import { printRoughSize } from "./measure.ts";
+import { startProgress } from "./progress.ts";
 
 export async function gc(said: Said, config: Config): Promise<Answer> {
   const applies = said.has("apply");
@@ -21,7 +22,7 @@ export async function gc(said: Said, config: Config): Promise<Answer> {
         const { looked, garbage, bytes, strangers } = report;
         const deed = applies ? "removed" : "would be removed (run it with --apply)";
         const text =
-          `${looked} blobs looked at: ${garbage} that no artifact wants, ${size(bytes)}, ${garbage === 0 ? "nothing to remove" : deed}\n` +
+          `${looked} blobs looked at: ${garbage} that no artifact wants, ${printRoughSize(bytes)}, ${garbage === 0 ? "nothing to remove" : deed}\n` +
           (strangers === 0
             ? ""
             : `${strangers} are of artifacts that this store does not know, and are left alone: is it an older backup?\n`);

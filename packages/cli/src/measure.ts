@@ -53,6 +53,15 @@ export function printSize(bytes: number): string {
   return `${bytes}B`;
 }
 
+/** For people, in three digits: what has been counted is hardly ever a whole number of anything. */
+export function printRoughSize(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let [value, unit] = [bytes, 0];
+  // What rounds to four digits would be printed as 1.00e+3.
+  for (; value >= 999.5 && unit < units.length - 1; unit++) value /= 1_024;
+  return `${unit === 0 ? Math.round(value) : value.toPrecision(3)} ${units[unit]}`;
+}
+
 /** As `parseDuration` reads it, in the largest unit that leaves a whole number. */
 export function printDuration(ms: number): string {
   for (const unit of ["d", "h", "m", "s"]) {

@@ -4,6 +4,7 @@
  */
 
 import type { SingleBar } from "cli-progress";
+import { printRoughSize } from "./measure.ts";
 
 /** How far something is. */
 export interface Measure {
@@ -68,7 +69,7 @@ async function startBar(options: ProgressOptions, stream: NodeJS.WritableStream)
       }
       const { done, total, bytes } = measure;
       bar!.setTotal(Math.max(total ?? done, done, 1));
-      bar!.update(done, { size: size(bytes), rate: pace(bytes) });
+      bar!.update(done, { size: printRoughSize(bytes), rate: pace(bytes) });
     },
     stop: () => bar?.stop(),
   };
@@ -83,7 +84,7 @@ function startLines({ noun, everyMs = EVERY_MS }: ProgressOptions, stream: NodeJ
     const { done, total, bytes } = measure;
     const of = total === null ? "" : ` of ${total}`;
     const counted = noun === "bytes" ? [] : [`${done}${of} ${noun}`];
-    const parts = [...counted, size(bytes), pace(bytes)].filter((part) => part !== "");
+    const parts = [...counted, printRoughSize(bytes), pace(bytes)].filter((part) => part !== "");
     stream.write(`${stage}: ${parts.join(", ")}\n`);
     told = null;
   }, everyMs);
@@ -99,14 +100,6 @@ function pacer(): (bytes: number) => string {
   const started = performance.now();
   return (bytes) => {
     const seconds = (performance.now() - started) / 1_000;
-    return bytes === 0 || seconds < 0.5 ? "" : `${size(bytes / seconds)}/s`;
+    return bytes === 0 || seconds < 0.5 ? "" : `${printRoughSize(bytes / seconds)}/s`;
   };
-}
-
-/** A size for people, in three digits or so. */
-export function size(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let [value, unit] = [bytes, 0];
-  for (; value >= 1_000 && unit < units.length - 1; unit++) value /= 1_024;
-  return `${unit === 0 ? Math.round(value) : value.toPrecision(3)} ${units[unit]}`;
 }

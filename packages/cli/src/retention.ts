@@ -6,7 +6,7 @@
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_FAILURE, reasonOf } from "./failure.ts";
-import { printSize } from "./measure.ts";
+import { printRoughSize } from "./measure.ts";
 import { operate } from "./operator.ts";
 import { list } from "./print.ts";
 import { startProgress } from "./progress.ts";
@@ -32,7 +32,7 @@ export async function retention(said: Said, config: Config): Promise<Answer> {
         const deed = dryRun ? "would be deleted (--apply deletes them)" : "deleted; their bytes go later";
         return {
           document: { dryRun, ...all, docks: rows, failed },
-          text: `${list(rows)}${all.artifacts} artifacts (${printSize(all.bytes)}) ${deed}\n${complaint}`,
+          text: `${list(rows)}${all.artifacts} artifacts (${printRoughSize(all.bytes)}) ${deed}\n${complaint}`,
         };
       } finally {
         progress.stop();

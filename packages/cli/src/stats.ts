@@ -7,7 +7,7 @@ import type { Config } from "./config.ts";
 import { migrateStore } from "./drivers.ts";
 import { operate } from "./operator.ts";
 import { list, record } from "./print.ts";
-import { size } from "./progress.ts";
+import { printRoughSize } from "./measure.ts";
 
 export async function stats(said: Said, config: Config): Promise<Answer> {
   return operate(
@@ -33,12 +33,16 @@ export async function stats(said: Said, config: Config): Promise<Answer> {
       const { to: schema } = await migrateStore(config);
       const free = (await blobs.space?.()) ?? null;
       const document = { docks, total, schema, free };
-      const table = docks.map(({ bytes, quota, ...dock }) => ({ ...dock, bytes: size(bytes), quota }));
+      const table = docks.map(({ bytes, quota, ...dock }) => ({
+        ...dock,
+        bytes: printRoughSize(bytes),
+        quota,
+      }));
       const summary = record("Altogether:", {
         docks: docks.length,
         ...total,
-        bytes: size(total.bytes),
-        free: free === null ? null : size(free),
+        bytes: printRoughSize(total.bytes),
+        free: free === null ? null : printRoughSize(free),
         schema,
       });
       return { document, text: `${list(table)}\n${summary}` };

@@ -14,7 +14,8 @@ import { isErrno } from "./files.ts";
 import { parseSize } from "./measure.ts";
 import { completedTotal, operate, type Operation } from "./operator.ts";
 import { list } from "./print.ts";
-import { size, startProgress } from "./progress.ts";
+import { printRoughSize } from "./measure.ts";
+import { startProgress } from "./progress.ts";
 
 /** Milliseconds between two writes of the state file. */
 const SAVE_EVERY_MS = 2_000;
@@ -122,8 +123,10 @@ function print(report: VerifyReport): string {
   return [
     findings.length > 0 ? `${list(table)}\n` : "",
     orphans.length > 0 ? `${list(orphans.map(({ claim, key, size }) => ({ claim, size, key })))}\n` : "",
-    `${checked} artifacts checked, ${size(bytes)}${left}: ${missing} missing, ${damaged} damaged\n`,
-    blobs > 0 ? `${blobs} blobs looked at: ${orphaned} that no artifact wants, ${size(orphanedBytes)}\n` : "",
+    `${checked} artifacts checked, ${printRoughSize(bytes)}${left}: ${missing} missing, ${damaged} damaged\n`,
+    blobs > 0
+      ? `${blobs} blobs looked at: ${orphaned} that no artifact wants, ${printRoughSize(orphanedBytes)}\n`
+      : "",
   ].join("");
 }
 
