@@ -510,6 +510,7 @@ describe("export and import", () => {
     ["metadata", { metadata: { deep: "x".repeat(70_000) } }],
     ["mediaType", { mediaType: "video" }],
     ["createdAt", { createdAt: 1e300 }],
+    ["createdAt", { createdAt: Date.UTC(10_000, 0) }],
     ["source", { source: { kind: "file", path: "/etc/passwd" } }],
     ["status", { status: "deleted" }],
   ])("an artifact with an impossible %s is refused", async (name, change) => {

@@ -272,8 +272,8 @@ const ID: Readonly<Record<Face, RegExp>> = {
   machine: /^art_[0-9A-HJKMNP-TV-Z]{26}$/,
   studio: /^[0-9a-f]{24}$/,
 };
-/** Beyond it there is no date. */
-const TIME_MAX = 8.64e15;
+/** The end of the year 9999: later ones have five digits, and no place in a key. */
+const TIME_MAX = Date.UTC(10_000, 0) - 1;
 
 /**
  * An artifact of an archive that anyone may have written, as this server would have made it itself.
