@@ -140,6 +140,23 @@ test("without its script it is a page that links the document, under the stricte
   await harness.close();
 });
 
+test("a browser that opens the bare address is sent to the page, and nothing else is", async () => {
+  // Not held: to the document there is nothing there.
+  const harness = await openHarness({ isHeld: false });
+  const open = (path: string, init: RequestInit) => harness.fetch(path, { redirect: "manual", ...init });
+  const asBrowsersDo = { Accept: "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8" };
+  for (const method of ["GET", "HEAD"]) {
+    const sent = await open("/", { method, headers: asBrowsersDo });
+    expect([sent.status, await sent.text()]).toEqual([302, ""]);
+    expect(new URL(sent.headers.get("location")!).pathname).toBe("/docs");
+    expect(sent.headers.get("x-request-id")).toBeTruthy();
+  }
+  expect((await open("/", { headers: { Accept: "*/*" } })).status).toBe(404);
+  expect((await open("/", { method: "POST", headers: asBrowsersDo })).status).toBe(404);
+  expect((await open("/v2", { headers: asBrowsersDo })).status).toBe(404);
+  await harness.close();
+});
+
 test("other methods are refused in the envelope", async () => {
   const harness = await openHarness();
   for (const path of ["/docs", "/openapi.json"]) {

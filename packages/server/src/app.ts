@@ -9,7 +9,7 @@ import { Hono } from "hono";
 import { routePath } from "hono/route";
 import { mountBlobs } from "./blobs.ts";
 import { BODY_BYTES_MAX } from "./body.ts";
-import { mountDocs } from "./docs.ts";
+import { mountDocs, redirectBrowser } from "./docs.ts";
 import type { AppEnv, Exchange, HostBindings } from "./exchange.ts";
 import { replyJson, replyText, requestId } from "./exchange.ts";
 import { faceOf } from "./faces.ts";
@@ -114,7 +114,11 @@ export function createApp(options: AppOptions): App {
   });
 
   app.onError((error, c) => answerFault(c, faceOf(c.req.path), error, log));
-  app.notFound((c) => answerFault(c, faceOf(c.req.path), new HttpFault(404, "No such route"), log));
+  app.notFound(
+    (c) =>
+      redirectBrowser(c, publicUrl) ??
+      answerFault(c, faceOf(c.req.path), new HttpFault(404, "No such route"), log),
+  );
 
   mountMachine(app, { docyard, tokens, metrics, log, bodyBytesMax });
   mountStudio(app, { docyard, metrics, bodyBytesMax });

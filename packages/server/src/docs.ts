@@ -74,6 +74,17 @@ export function mountDocs(app: Hono<AppEnv>, { served, publicUrl, asset }: DocsO
   app.get(SCRIPT_PATH, async (c) => replyScript(c, await script()));
 }
 
+/**
+ * Sends whoever opens the server's bare address in a browser to the page; null for everyone else, since to programs there
+ * is nothing there, and no route.
+ */
+export function redirectBrowser(c: AppContext, publicUrl: () => string): Response | null {
+  const isPage = /\btext\/html\b/i.test(c.req.header("accept") ?? "");
+  if (c.req.path !== "/" || !["GET", "HEAD"].includes(c.req.method) || !isPage) return null;
+  const headers = { ...commonHeaders(c.get("exchange").id), Location: publicUrl() + DOCS_PATH };
+  return new Response(null, { status: 302, headers });
+}
+
 const HTML = "text/html; charset=utf-8";
 
 /** Addresses are relative: a proxy may serve all of this below a path of its own. */
