@@ -128,10 +128,11 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
       commit.run();
       for (const tell of outcomes) tell();
     } catch (error) {
-      const isOneJobs = outcomes === null && !areApart && db.inTransaction;
+      // Not the transaction's: that would have ended it, or have come once all jobs were done.
+      const isOfJob = outcomes === null && !areApart && db.inTransaction;
       if (db.inTransaction) rollback.run();
-      if (isOneJobs && group.length > 1) return false;
-      for (const job of group) job.reject(isOneJobs ? error : describe(error));
+      if (isOfJob && group.length > 1) return false;
+      for (const job of group) job.reject(isOfJob ? error : describe(error));
     }
     return true;
   };
