@@ -179,6 +179,9 @@ async function auditBytes(expected: readonly Expected[]): Promise<void> {
   const upkeep = await kit.upkeepAt(Date.now() + DAYS_MS);
   expect((await upkeep.sweep()).failures).toEqual([]);
   await upkeep.sweepStaging();
+  // Kills seldom fall into the moments of a join: one file like theirs is there in any case.
+  await writeFile(join(kit.folder, "data/.scratch/docyard-media-killed"), "half a join");
+  await kit.tidyScratchAfter(DAYS_MS);
   const files = await kit.files();
   const wanted = new Set<string>();
   for (const { id, digest } of expected) {

@@ -6,7 +6,7 @@
 import { type ChildProcess } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { diskBlobs } from "@docyard/adapters/blob/disk";
@@ -17,6 +17,7 @@ import type { Artifact, ArtifactEvent, Docyard, IngestSettings, Store } from "@d
 import { createDocyard, createProvisioning } from "@docyard/core";
 import type { StudioClient, StudioTarget } from "../http/studio-target.ts";
 import { openStudio } from "../http/studio-target.ts";
+import { openScratch } from "../../packages/adapters/src/media/scratch.ts";
 import type { Exit, RunOptions, Server } from "./program.ts";
 import { start, startServer, tempFolder } from "./program.ts";
 import { type MediaFiles, openMediaFiles } from "./studio-media.ts";
@@ -56,6 +57,8 @@ export interface Kit {
   secondServer(options?: ProcessOptions): Worker;
   /** Core on the same store and bytes, at a time of the test's choosing: for what an upkeep would do then. */
   upkeepAt(now: number): Promise<Docyard>;
+  /** What the first process to start so many milliseconds later does with what joins that were killed have left. */
+  tidyScratchAfter(ms: number): Promise<void>;
   row(id: string): Promise<Artifact>;
   /** Events of one artifact, in order. */
   events(client: StudioClient): Promise<Map<string, ArtifactEvent[]>>;
@@ -155,6 +158,12 @@ export async function openKit(options: ProcessOptions = {}): Promise<Kit> {
         limit: memoryLimit(),
         now: () => now,
       });
+    },
+    async tidyScratchAfter(ms) {
+      const folder = join(blobs, ".scratch");
+      const then = (Date.now() - ms) / 1_000;
+      for (const name of await readdir(folder)) await utimes(join(folder, name), then, then);
+      await openScratch(folder).close();
     },
     async row(id) {
       const row = await store.artifacts.get({ id });
