@@ -5,9 +5,9 @@ import { reading, watched, withFindings, writing } from "./backup.ts";
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_DAMAGE, Failure } from "./failure.ts";
+import { printRoughSize } from "./measure.ts";
 import { dockNamed, operate, OPERATOR_ID } from "./operator.ts";
 import { record } from "./print.ts";
-import { printRoughSize } from "./measure.ts";
 import { VERSION } from "./version.ts";
 
 export async function exportDock(said: Said, config: Config): Promise<Answer> {

@@ -2,8 +2,8 @@
 
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
-import { operate } from "./operator.ts";
 import { printRoughSize } from "./measure.ts";
+import { operate } from "./operator.ts";
 import { startProgress } from "./progress.ts";
 
 export async function gc(said: Said, config: Config): Promise<Answer> {

@@ -5,9 +5,9 @@ import { addUsage, NO_USAGE } from "@docyard/core";
 import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { migrateStore } from "./drivers.ts";
+import { printRoughSize } from "./measure.ts";
 import { operate } from "./operator.ts";
 import { list, record } from "./print.ts";
-import { printRoughSize } from "./measure.ts";
 
 export async function stats(said: Said, config: Config): Promise<Answer> {
   return operate(

@@ -11,10 +11,9 @@ import type { Answer, Said } from "./command.ts";
 import type { Config } from "./config.ts";
 import { EXIT_DAMAGE, Failure, reasonOf, UsageError } from "./failure.ts";
 import { isErrno } from "./files.ts";
-import { parseSize } from "./measure.ts";
+import { parseSize, printRoughSize } from "./measure.ts";
 import { completedTotal, operate, type Operation } from "./operator.ts";
 import { list } from "./print.ts";
-import { printRoughSize } from "./measure.ts";
 import { startProgress } from "./progress.ts";
 
 /** Milliseconds between two writes of the state file. */

@@ -79,8 +79,8 @@ export function mountDocs(app: Hono<AppEnv>, { served, publicUrl, asset }: DocsO
  * is nothing there, and no route.
  */
 export function redirectBrowser(c: AppContext, publicUrl: () => string): Response | null {
-  const isPage = /\btext\/html\b/i.test(c.req.header("accept") ?? "");
-  if (c.req.path !== "/" || !["GET", "HEAD"].includes(c.req.method) || !isPage) return null;
+  if (c.req.path !== "/" || !["GET", "HEAD"].includes(c.req.method)) return null;
+  if (!/\btext\/html\b/i.test(c.req.header("accept") ?? "")) return null;
   const headers = { ...commonHeaders(c.get("exchange").id), Location: publicUrl() + DOCS_PATH };
   return new Response(null, { status: 302, headers });
 }

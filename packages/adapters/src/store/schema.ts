@@ -254,7 +254,7 @@ function sourceOf(source: string): Artifact["source"] {
 }
 
 /** Whose rows a list is about. */
-export type Owner = Pick<Artifact, "dockId" | "face">;
+type Owner = Pick<Artifact, "dockId" | "face">;
 
 export function fromSummaryRow(row: SummaryRow, owner: Owner): ArtifactSummary {
   const kind = row.source === null ? "fragments" : sourceOf(row.source).kind;

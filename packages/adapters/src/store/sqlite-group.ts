@@ -91,17 +91,17 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   };
 
   /** A job among others: where it fails, so do they all. */
-  const run = (job: Job, deferred: Work[]): Work => {
+  const perform = (job: Job, deferred: Work[]): Work => {
     const value = job.run((work) => deferred.push(work));
     return () => job.resolve(value);
   };
 
   /** A job whose failure undoes its own changes only. */
-  const runApart = (job: Job, deferred: Work[]): Work => {
+  const performApart = (job: Job, deferred: Work[]): Work => {
     const mine: Work[] = [];
     savepoint.run();
     try {
-      const tell = run(job, mine);
+      const tell = perform(job, mine);
       release.run();
       deferred.push(...mine);
       return tell;
@@ -123,7 +123,7 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
     const deferred: Work[] = [];
     let outcomes: Work[] | null = null;
     try {
-      outcomes = group.map((job) => (areApart ? runApart : run)(job, deferred));
+      outcomes = group.map((job) => (areApart ? performApart : perform)(job, deferred));
       for (const work of deferred) work();
       commit.run();
       for (const tell of outcomes) tell();
