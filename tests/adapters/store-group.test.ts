@@ -56,18 +56,6 @@ test("a write that fails undoes its own changes only, and its error is its calle
   expect(commits()).toBe(1);
 });
 
-test("deferred work runs once, in order, before the commit, and only for writes that succeed", async () => {
-  const { write } = writer();
-  const ran: string[] = [];
-  const job = (name: string, fails = false) =>
-    write((defer) => {
-      defer(() => ran.push(`${name} ${db.inTransaction}`));
-      if (fails) throw new Error(name);
-    });
-  await Promise.allSettled([job("a"), job("b", true), job("c")]);
-  expect(ran).toEqual(["a true", "c true"]);
-});
-
 test("a commit that fails is every caller's failure, nothing is kept, and the next group goes on", async () => {
   const { write } = writer();
   const orphan = write(() => db.prepare("insert into child values (9)").run());

@@ -14,11 +14,6 @@ import type { Schema } from "./schema.ts";
 export interface Query<R = unknown> {
   readonly sql: string;
   readonly parameters: readonly unknown[];
-  /**
-   * Returns nothing that the operation needs, and may run as late as just before the commit, in order with the other
-   * deferred queries of the transaction. Only if the operation succeeds.
-   */
-  readonly deferred?: boolean;
   /** The operation goes on without the answer; see `unread`. */
   readonly unread?: boolean;
   /**
@@ -68,12 +63,8 @@ export interface Compilable<R> {
  * Compiles a query once, when it is first asked, and binds it many times: building SQL text costs more than running it.
  * @param build makes the query; reading `p.name` leaves a place for the value that is later given under that name
  */
-export function statement<P extends object, R>(
-  build: (p: P) => Compilable<R>,
-  options: { readonly deferred?: boolean } = {},
-): (values: P) => Query<R> {
+export function statement<P extends object, R>(build: (p: P) => Compilable<R>): (values: P) => Query<R> {
   const places = new Proxy({} as P, { get: (_, name) => new Placeholder(name) });
-  const { deferred = false } = options;
   // A store has some fifty of these, and a start asks five: all of them at once were 8 of its 180 ms.
   let compiled: CompiledQuery<R> | undefined;
   return (values) => {
@@ -81,7 +72,7 @@ export function statement<P extends object, R>(
     const bound = parameters.map((parameter) =>
       parameter instanceof Placeholder ? (values as Record<PropertyKey, unknown>)[parameter.name] : parameter,
     );
-    return { sql, parameters: bound, deferred };
+    return { sql, parameters: bound };
   };
 }
 

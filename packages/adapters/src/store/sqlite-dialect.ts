@@ -47,21 +47,15 @@ const db = new Kysely<Schema>({
 function trigramIndex(): NameIndex {
   const rowid = (p: NameEntry) =>
     sql`(cast(${p.listing} as integer) << ${sql.lit(Number(NUMBER_BITS))}) + ${p.n}`;
-  const add = statement(
-    (p: NameEntry) => ({
-      compile: () =>
-        sql`insert into artifact_name (rowid, folded) values (${rowid(p)}, ${p.folded})`.compile(db),
-    }),
-    { deferred: true },
-  );
-  const remove = statement(
-    (p: NameEntry) => ({
-      compile: () =>
-        sql`insert into artifact_name (artifact_name, rowid, folded)
-          values ('delete', ${rowid(p)}, ${p.folded})`.compile(db),
-    }),
-    { deferred: true },
-  );
+  const add = statement((p: NameEntry) => ({
+    compile: () =>
+      sql`insert into artifact_name (rowid, folded) values (${rowid(p)}, ${p.folded})`.compile(db),
+  }));
+  const remove = statement((p: NameEntry) => ({
+    compile: () =>
+      sql`insert into artifact_name (artifact_name, rowid, folded)
+        values ('delete', ${rowid(p)}, ${p.folded})`.compile(db),
+  }));
   const range = (p: Values) => sql`artifact_name match ${p["name"]}
     and rowid between ${p["nameFrom"]} and ${p["nameTo"]}`;
   const numbered = statement((p: Values) => ({

@@ -24,9 +24,9 @@ export interface GroupWriter {
   /**
    * Queues a write. Resolves to what `run` returned once the commit that holds its changes is durable; rejects with
    * what `run` threw, and then none of its changes are kept, or with the reason why the group could not commit.
-   * @param run works on the database at once; what it hands to `defer` runs just before the commit
+   * @param run works on the database at once
    */
-  write<T>(run: (defer: (work: Work) => void) => T): Promise<T>;
+  write<T>(run: () => T): Promise<T>;
   /** Resolves when everything queued so far has settled. */
   idle(): Promise<void>;
 }
@@ -34,7 +34,7 @@ export interface GroupWriter {
 type Work = () => void;
 
 interface Job {
-  run(defer: (work: Work) => void): unknown;
+  run(): unknown;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -91,19 +91,17 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   };
 
   /** A job among others: where it fails, so do they all. */
-  const perform = (job: Job, deferred: Work[]): Work => {
-    const value = job.run((work) => deferred.push(work));
+  const perform = (job: Job): Work => {
+    const value = job.run();
     return () => job.resolve(value);
   };
 
   /** A job whose failure undoes its own changes only. */
-  const performApart = (job: Job, deferred: Work[]): Work => {
-    const mine: Work[] = [];
+  const performApart = (job: Job): Work => {
     savepoint.run();
     try {
-      const tell = perform(job, mine);
+      const tell = perform(job);
       release.run();
-      deferred.push(...mine);
       return tell;
     } catch (error) {
       // On a full disk or a failing one SQLite may have rolled back everything: the group has failed, not the job.
@@ -120,11 +118,9 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
    * price: SQLite copies every page that is changed after it.
    */
   const settle = (group: readonly Job[], areApart: boolean): boolean => {
-    const deferred: Work[] = [];
     let outcomes: Work[] | null = null;
     try {
-      outcomes = group.map((job) => (areApart ? performApart : perform)(job, deferred));
-      for (const work of deferred) work();
+      outcomes = group.map(areApart ? performApart : perform);
       commit.run();
       for (const tell of outcomes) tell();
     } catch (error) {
@@ -164,7 +160,7 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   };
 
   return {
-    write: <T>(run: (defer: (work: Work) => void) => T) =>
+    write: <T>(run: () => T) =>
       new Promise<T>((resolve, reject) => {
         queue.push({ run, resolve, reject });
         schedule();

@@ -51,13 +51,9 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<Store> {
     },
     write: async (operation, taken) => {
       requireOpen();
-      return group.write((defer) => {
+      return group.write(() => {
         try {
-          return drive(operation(), (query) => {
-            if (query.deferred !== true) return execute(query);
-            defer(() => void execute(query));
-            return [];
-          });
+          return drive(operation(), execute);
         } catch (error) {
           if (isUniqueViolation(error)) throw new DocyardError("already_exists", taken, { cause: error });
           throw isFull(error) ? noSpace(error) : error;
