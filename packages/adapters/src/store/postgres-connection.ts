@@ -56,6 +56,8 @@ const RETRY_DELAY_MS = 10;
 
 /** The server undid the transaction so that another could go on: the same again may succeed. */
 const TRANSIENT = new Set(["40001", "40P01"]);
+/** Ended by a limit of time or of memory, or by an operator; of a transaction nothing is kept. */
+const GIVEN_UP = new Set(["57014", "55P03", "53200"]);
 /**
  * A server that takes no writes, as one that has become a standby: the whole transaction is refused. The session may
  * stay like that for good, while a new one reaches the server that has taken over.
@@ -218,13 +220,17 @@ export async function transaction<T>(
 
 /**
  * Does the work again while the server is out of reach and there is time; never after a commit whose outcome is unknown.
- * @throws DocyardError `upstream_failed` when there is no more time: worth a retry of the caller's.
+ * @throws DocyardError `upstream_failed` when there is no more time, or the server has given the work up: worth a retry
+ * of the caller's.
  */
 export async function patiently<T>(patienceMs: number, work: () => Promise<T>): Promise<T> {
   for (const start = performance.now(); ; await sleep(RECONNECT_DELAY_MS)) {
     try {
       return await work();
     } catch (error) {
+      if (TRANSIENT.has(codeOf(error)) || GIVEN_UP.has(codeOf(error))) {
+        throw new DocyardError("upstream_failed", "The database is too busy: try again", { cause: error });
+      }
       const isUnknown = error instanceof CommitUnknown;
       if (!isUnknown && !isOutOfReach(error)) throw error;
       if (isUnknown || performance.now() - start >= patienceMs) {
