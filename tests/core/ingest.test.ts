@@ -412,6 +412,39 @@ describe("endings", () => {
     }
   });
 
+  /** A row that a worker had taken when its machine went away. */
+  const held = async (world: StudioWorld): Promise<string> => {
+    const { id } = await world.studio.create({ name: "x", type: "video", url: URL_A });
+    const { version } = await row(world, id);
+    const dueAt = world.clock.now + 60_000;
+    await world.store.artifacts.update(id, version, { status: "upload_started", attempts: 1, dueAt }, null);
+    world.sources.set(URL_A, "video:1:ok");
+    world.rings.length = 0;
+    return id;
+  };
+
+  test.each([
+    ["years", 4 * 365 * 24 * 3_600_000],
+    ["hours", 5 * 3_600_000],
+  ])("what a dead worker held is taken up though the clock has been set back by %s", async (_, backMs) => {
+    const world = await studioWorld();
+    const id = await held(world);
+    world.clock.now -= backMs;
+    expect(await world.docyard.sweep()).toEqual({ handled: 1, failures: [] });
+    expect(world.rings.map((ring) => ring.id)).toEqual([id]);
+    expect(await world.docyard.ingest(id)).toBe("completed");
+  });
+
+  test("a lease of a clock that is somewhat ahead is kept to", async () => {
+    const world = await studioWorld();
+    const id = await held(world);
+    world.clock.now -= 30 * 60_000;
+    expect(await world.docyard.sweep()).toEqual({ handled: 0, failures: [] });
+    expect(await world.docyard.ingest(id)).toBe("idle");
+    world.clock.now += 31 * 60_000;
+    expect(await world.docyard.ingest(id)).toBe("completed");
+  });
+
   test("a worker that slept past its lease cannot write; the one that took over finishes", async () => {
     const world = await studioWorld({ leaseMs: 60_000 });
     const { id } = await world.studio.create({ name: "x", type: "video", url: URL_A });

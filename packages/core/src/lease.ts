@@ -15,6 +15,18 @@ export class LeaseLost extends Error {
   override readonly name = "LeaseLost";
 }
 
+/** How far clocks may be apart, in milliseconds, before one of them is taken to have been wrong. */
+const CLOCK_SLACK_MS = 60 * 60 * 1_000;
+
+/**
+ * When the last lease or pause ends that can have begun by now. What is due later was written by a clock that has been
+ * set back since, by hours or years: nobody waits for that, and whoever may still hold the row is fenced off.
+ */
+export function latestDue({ settings, now }: Context): number {
+  const { leaseMs, backoffMaxMs } = settings.ingest;
+  return now() + Math.max(leaseMs, backoffMaxMs) + CLOCK_SLACK_MS;
+}
+
 /** Takes the row if it wants a worker and no one else has it: one guarded write decides. */
 export async function claim(context: Context, id: string): Promise<Artifact | null> {
   const { artifacts, settings, now } = context;
@@ -24,7 +36,8 @@ export async function claim(context: Context, id: string): Promise<Artifact | nu
   const waiting = artifact.status === "created" && artifact.source.kind !== "upload";
   const started = artifact.status === "upload_started";
   if (!waiting && !started) return null;
-  if (artifact.dueAt !== null && artifact.dueAt > now()) return null;
+  const { dueAt } = artifact;
+  if (dueAt !== null && dueAt > now() && dueAt <= latestDue(context)) return null;
   return artifacts.update(
     id,
     artifact.version,

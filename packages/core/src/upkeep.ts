@@ -9,6 +9,7 @@ import { attemptsFolder, STAGING_PREFIX } from "./blob-keys.ts";
 import type { Context } from "./context.ts";
 import { dropUnlessUsed, newEvent, ring } from "./context.ts";
 import { inOrder } from "./in-order.ts";
+import { latestDue } from "./lease.ts";
 import type { DuePlace } from "./ports.ts";
 
 export interface SweepReport {
@@ -56,32 +57,42 @@ export async function sweep(context: Context, options: SweepOptions = {}): Promi
  * What somebody waits for comes before what only takes up room, and is looked for again before every batch: removing
  * the bytes of a mass deletion takes hours, and no ring may be as late.
  */
-const BY_URGENCY: readonly ArtifactStatus[] = [
-  "upload_started",
-  "created",
-  "upload_completed",
-  "upload_failed",
-  "deleted",
+const BY_URGENCY: readonly Stretch[] = [
+  { status: "upload_started" },
+  { status: "upload_started", isBeyondReason: true },
+  { status: "created" },
+  { status: "upload_completed" },
+  { status: "upload_failed" },
+  { status: "deleted" },
 ];
+
+/** What is due of one status; or else what says that it will be due later than it can be (`latestDue`). */
+interface Stretch {
+  readonly status: ArtifactStatus;
+  readonly isBeyondReason?: boolean;
+}
 
 /** What is due, each row once: one that stays due (its worker has not come, its clean-up fails) is passed. */
 async function* mostUrgentFirst(
-  { artifacts, now }: Context,
+  context: Context,
   { limit = Number.POSITIVE_INFINITY, signal }: SweepOptions,
 ): AsyncGenerator<Artifact, void, void> {
-  const places = new Map<ArtifactStatus, DuePlace>();
+  const { artifacts, now } = context;
+  const places = new Map<Stretch, DuePlace>();
   const nextBatch = async (): Promise<readonly Artifact[]> => {
-    for (const status of BY_URGENCY) {
-      const after = places.get(status);
+    for (const stretch of BY_URGENCY) {
+      const { status, isBeyondReason = false } = stretch;
+      const start = isBeyondReason ? { dueAt: latestDue(context) + 1, id: "" } : undefined;
+      const after = places.get(stretch) ?? start;
       const due = await artifacts.due({
         status,
-        until: now(),
+        until: isBeyondReason ? Number.MAX_SAFE_INTEGER : now(),
         ...(after === undefined ? {} : { after }),
         limit: SWEEP_BATCH,
       });
       const last = due.at(-1);
       if (last === undefined) continue;
-      places.set(status, { dueAt: last.dueAt!, id: last.id });
+      places.set(stretch, { dueAt: last.dueAt!, id: last.id });
       return due;
     }
     return [];
