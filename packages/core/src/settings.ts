@@ -51,7 +51,10 @@ export interface Settings {
 export interface IngestSettings {
   /** How often an artifact is tried in all, crashes included. Default 5. */
   readonly attemptsMax: number;
-  /** How long a worker owns an artifact without renewing. Default 60 s; renewed at a third of it. */
+  /**
+   * How long a worker owns an artifact without renewing, the same for all workers of a store. Default 60 s; renewed at a
+   * third of it.
+   */
   readonly leaseMs: number;
   /** Wait after the first failed attempt; doubles each time, with jitter. Default 2 s. */
   readonly backoffMs: number;
