@@ -6,6 +6,7 @@
 
 import type { Artifact } from "./artifact.ts";
 import { FINAL_PREFIX } from "./blob-keys.ts";
+import { blobPages } from "./blob-pages.ts";
 import type { Context } from "./context.ts";
 import type { ArtifactStore } from "./ports.ts";
 
@@ -27,9 +28,6 @@ export interface GarbageReport {
   readonly strangers: number;
 }
 
-/** Blobs listed at a time, and between two calls of `onProgress`. */
-const BATCH = 1_000;
-
 /** Rejects with the signal's reason when it aborts; what was removed by then stays removed. */
 export async function collectGarbage(
   context: Context,
@@ -37,10 +35,7 @@ export async function collectGarbage(
 ): Promise<GarbageReport> {
   const { artifacts, blobs, now, settings } = context;
   let report: GarbageReport = { looked: 0, garbage: 0, bytes: 0, strangers: 0 };
-  let after = "";
-  for (;;) {
-    signal?.throwIfAborted();
-    const page = await blobs.list(FINAL_PREFIX, { limit: BATCH, after });
+  for await (const page of blobPages(blobs, FINAL_PREFIX, { signal })) {
     for (const { key, size } of page) {
       const claim = await claimOn(artifacts, key, now() - settings.graceMs);
       report = { ...report, looked: report.looked + 1 };
@@ -52,9 +47,8 @@ export async function collectGarbage(
       }
     }
     onProgress?.(report);
-    if (page.length < BATCH) return report;
-    after = page.at(-1)!.key;
   }
+  return report;
 }
 
 /**

@@ -6,6 +6,7 @@
 import type { Artifact, ArtifactStatus } from "./artifact.ts";
 import { nextStatus } from "./artifact.ts";
 import { attemptsFolder, STAGING_PREFIX } from "./blob-keys.ts";
+import { blobPages } from "./blob-pages.ts";
 import type { Context } from "./context.ts";
 import { dropUnlessUsed, newEvent, ring } from "./context.ts";
 import { inOrder } from "./in-order.ts";
@@ -189,12 +190,8 @@ export async function sweepStaging(
   // No row names these, and one that was made of them late has a window of its own.
   const presignedBefore = before - settings.uploadWindowMs;
   let removed = 0;
-  let after: string | undefined;
-  while (options.signal?.aborted !== true) {
-    const page = await blobs.list(STAGING_PREFIX, {
-      limit: LIST_BATCH,
-      ...(after === undefined ? {} : { after }),
-    });
+  for await (const page of blobPages(blobs, STAGING_PREFIX)) {
+    if (options.signal?.aborted === true) break;
     for (const { key, modifiedAt } of page) {
       const name = key.slice(STAGING_PREFIX.length).split("/", 1)[0]!;
       if (modifiedAt >= (name.startsWith("temp_") ? presignedBefore : before)) continue;
@@ -204,8 +201,6 @@ export async function sweepStaging(
       await blobs.delete(key);
       removed++;
     }
-    after = page.at(-1)?.key;
-    if (page.length < LIST_BATCH || after === undefined) break;
   }
   if (options.signal?.aborted !== true) removed += (await blobs.dropUnfinished?.(before)) ?? 0;
   return removed;

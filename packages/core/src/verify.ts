@@ -6,6 +6,7 @@
 
 import type { Artifact } from "./artifact.ts";
 import { FINAL_PREFIX } from "./blob-keys.ts";
+import { blobPages } from "./blob-pages.ts";
 import { claimOn } from "./gc.ts";
 import { inOrder } from "./in-order.ts";
 import type { ArtifactStore, BlobStore } from "./ports.ts";
@@ -86,7 +87,7 @@ export interface VerifyOptions {
 /** Findings kept one by one; counts go on beyond. */
 export const FINDINGS_MAX = 10_000;
 const WIDTH = 4;
-/** Rows or blobs asked for at a time. */
+/** Rows asked for at a time. */
 const PAGE = 1_000;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -239,9 +240,7 @@ async function findOrphans(
   start: string,
   told: (after: string) => void,
 ): Promise<void> {
-  for (let after = start; ;) {
-    signal?.throwIfAborted();
-    const page = await blobs.list(FINAL_PREFIX, { limit: PAGE, after });
+  for await (const page of blobPages(blobs, FINAL_PREFIX, { after: start, signal })) {
     for (const { key, size, modifiedAt } of page) {
       report.blobs++;
       const before = now() - graceMs;
@@ -253,7 +252,6 @@ async function findOrphans(
       report.orphanedBytes += size;
       if (report.orphans.length < FINDINGS_MAX) report.orphans.push({ key, size, claim });
     }
-    if (page.length > 0) told((after = page.at(-1)!.key));
-    if (page.length < PAGE) return;
+    if (page.length > 0) told(page.at(-1)!.key);
   }
 }
