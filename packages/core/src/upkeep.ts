@@ -189,9 +189,10 @@ export async function sweepStaging(
   const before = now() - settings.uploadWindowMs - settings.graceMs;
   // No row names these, and one that was made of them late has a window of its own.
   const presignedBefore = before - settings.uploadWindowMs;
+  const isStopped = (): boolean => options.signal?.aborted === true;
+  if (isStopped()) return 0;
   let removed = 0;
   for await (const page of blobPages(blobs, STAGING_PREFIX)) {
-    if (options.signal?.aborted === true) break;
     for (const { key, modifiedAt } of page) {
       const name = key.slice(STAGING_PREFIX.length).split("/", 1)[0]!;
       if (modifiedAt >= (name.startsWith("temp_") ? presignedBefore : before)) continue;
@@ -201,7 +202,7 @@ export async function sweepStaging(
       await blobs.delete(key);
       removed++;
     }
+    if (isStopped()) return removed;
   }
-  if (options.signal?.aborted !== true) removed += (await blobs.dropUnfinished?.(before)) ?? 0;
-  return removed;
+  return removed + ((await blobs.dropUnfinished?.(before)) ?? 0);
 }

@@ -228,7 +228,8 @@ export async function patiently<T>(patienceMs: number, work: () => Promise<T>): 
     try {
       return await work();
     } catch (error) {
-      if (TRANSIENT.has(codeOf(error)) || GIVEN_UP.has(codeOf(error))) {
+      const code = codeOf(error);
+      if (TRANSIENT.has(code) || GIVEN_UP.has(code)) {
         throw new DocyardError("upstream_failed", "The database is too busy: try again", { cause: error });
       }
       const isUnknown = error instanceof CommitUnknown;

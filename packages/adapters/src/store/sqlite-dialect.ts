@@ -115,7 +115,6 @@ function trigramIndex(): NameIndex {
         folded, content = '', columnsize = 0, tokenize = 'trigram case_sensitive 1'
       )`,
     ],
-    // Deferred: FTS5 writes a segment at every savepoint, and writes that are done apart share one all the same.
     write: { add, remove },
     serves: (part) => Array.from(part).length >= TRIGRAM && !AMBIGUOUS.test(part),
     values: ({ listing, part }) => ({
