@@ -5,6 +5,7 @@ import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { connect } from "node:net";
 import { getRequestListener } from "@hono/node-server";
+import * as fc from "fast-check";
 import { beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import type { NodeHarness } from "./node-harness.ts";
 import { openNodeHarness } from "./node-harness.ts";
@@ -179,6 +180,50 @@ test("a JSON body that breaks off is nobody's fault here", async () => {
     }),
   );
   expect(harness.lines.filter(({ level }) => level === "error")).toEqual([]);
+});
+
+test("however requests arrive, in one piece or byte by byte, alone or behind each other: the same answers", async () => {
+  interface Sent {
+    readonly name: string;
+    readonly isChunked: boolean;
+  }
+  const requestOf = ({ name, isChunked }: Sent, isLast: boolean): Buffer => {
+    const body = Buffer.from(JSON.stringify({ filename: name }));
+    const lines = [
+      `POST ${world.w.path} HTTP/1.1`,
+      "Host: x",
+      `Authorization: Bearer ${world.w.token}`,
+      isChunked ? "Transfer-Encoding: chunked" : `Content-Length: ${body.byteLength}`,
+      ...(isLast ? ["Connection: close"] : []),
+    ];
+    const framed = isChunked ? [`${body.byteLength.toString(16)}\r\n`, body, "\r\n0\r\n\r\n"] : [body];
+    return Buffer.concat([`${lines.join("\r\n")}\r\n\r\n`, ...framed].map((part) => Buffer.from(part)));
+  };
+  const sent = fc.record({ name: fc.stringMatching(/^[a-zü€]{1,300}$/u), isChunked: fc.boolean() });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(sent, { minLength: 1, maxLength: 4 }),
+      fc.array(fc.nat(), { maxLength: 12 }),
+      async (all, seams) => {
+        const text = Buffer.concat(all.map((one, i) => requestOf(one, i === all.length - 1)));
+        const cuts = [0, ...seams.map((seam) => seam % text.length).sort((a, b) => a - b), text.length];
+        const socket = connect({ port: harness.port, host: "127.0.0.1", noDelay: true });
+        let answer = "";
+        socket.setEncoding("utf8").on("data", (chunk: string) => (answer += chunk));
+        for (const [i, cut] of cuts.slice(1).entries()) {
+          await new Promise<void>((resolve) => {
+            socket.write(text.subarray(cuts[i], cut), () => resolve());
+          });
+          await new Promise(setImmediate);
+        }
+        await once(socket, "close");
+        expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(all.map(() => "HTTP/1.1 201"));
+        const names = [...answer.matchAll(/"filename":"([^"]*)"/g)].map(([, name]) => name);
+        expect(names).toEqual(all.map(({ name }) => name));
+      },
+    ),
+    { numRuns: 60 },
+  );
 });
 
 test("who may not is told so without waiting for the body; what is too large is not read to its end", async () => {

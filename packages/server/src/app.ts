@@ -20,6 +20,7 @@ import type { Logger, RequestLine } from "./log.ts";
 import { silentLogger } from "./log.ts";
 import { mountMachine, TOKEN_PATH } from "./machine.ts";
 import { createMetrics } from "./metrics.ts";
+import { rememberingRouter } from "./router.ts";
 import { mountStudio } from "./studio.ts";
 import { createTokens } from "./tokens.ts";
 
@@ -82,7 +83,7 @@ export function createApp(options: AppOptions): App {
     ...(options.now === undefined ? {} : { now: options.now }),
   });
 
-  const app: App = new Hono<AppEnv>();
+  const app: App = new Hono<AppEnv>({ router: rememberingRouter() });
 
   app.use(async (c, next) => {
     const startedAt = performance.now();

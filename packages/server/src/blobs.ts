@@ -13,6 +13,7 @@ import type { Logger } from "./log.ts";
 import { describeFault } from "./log.ts";
 import { machineErrors } from "./machine.ts";
 import type { Metrics } from "./metrics.ts";
+import { bodyFollows, nodePair, type NodePair } from "./node-pair.ts";
 
 /** Any page may use a signed URL, so its script may read why one is refused, too, and when to come again. */
 const REFUSAL_HEADERS: Readonly<Record<string, string>> = {
@@ -132,55 +133,7 @@ function checkUnread(c: AppContext): void {
   throw new DocyardError("internal", "The upload was read before docyard: mount docyard before body parsers");
 }
 
-/** As much of `node:http` as is looked at here. */
-interface NodePair {
-  readonly incoming: {
-    readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
-    readonly complete: boolean;
-    /** Null as long as nobody has begun to read it. */
-    readonly readableFlowing: boolean | null;
-    /** Whether somebody has read it to its end. */
-    readonly readableEnded: boolean;
-    readonly socket: { readonly bytesRead: number; readonly bytesWritten: number };
-  };
-  readonly outgoing: {
-    readonly headersSent: boolean;
-    readonly statusCode: number;
-    readonly destroyed: boolean;
-    readonly writableFinished: boolean;
-    /** Null once the response is complete: Node takes it off the socket then. */
-    readonly socket: { readonly destroyed: boolean } | null;
-    setHeader(name: string, value: string): unknown;
-    getHeader(name: string): unknown;
-  };
-}
-
-/**
- * Node's objects, or null on another host. Also null for HEAD, which Hono answers by wrapping the response to a GET:
- * it would write a second one over what the store has sent; for HTTP/2, whose sockets carry many requests; and where
- * the body is being read already, for it cannot be read in two ways.
- */
-function nodePair(c: AppContext): NodePair | null {
-  const { incoming, outgoing } = c.env ?? {};
-  if (c.req.method === "HEAD" || incoming == null || outgoing == null) return null;
-  const pair = { incoming, outgoing } as NodePair;
-  if (pair.incoming.readableFlowing !== null || (c.req.method === "PUT" && isCopy(c.req.raw))) return null;
-  return "httpVersionMajor" in pair.incoming && pair.incoming.httpVersionMajor === 1 ? pair : null;
-}
-
-/**
- * A request that was made of another one, as Hono's `mount` does: its body pulls at Node's from its first moment. What
- * `@hono/node-server` hands over itself only looks like a `Request`, and touches nothing before it is asked to.
- */
-function isCopy(request: Request): boolean {
-  return Object.getPrototypeOf(request) === Request.prototype;
-}
-
 function isCut({ headersSent, destroyed, writableFinished, socket }: NodePair["outgoing"]): boolean {
   if (socket !== null) return socket.destroyed;
   return destroyed && !(headersSent && writableFinished);
-}
-
-function bodyFollows({ headers }: Pick<NodePair["incoming"], "headers">): boolean {
-  return headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
 }
