@@ -13,6 +13,7 @@ import type { NotingHost } from "@docyard/adapters/conformance/blob-store";
 import { permissiveHost, redeemBy } from "@docyard/adapters/conformance/blob-store";
 import type { BlobService, BlobStore } from "@docyard/core";
 import { DocyardError, isDocyardError } from "@docyard/core";
+import * as fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { bytesOfSize, chunksOf, digestOf, sha256 } from "./blob-bytes.ts";
 import { filesBelow, openDisk, SECRET, strayFilesAndKeys } from "./blob-harness.ts";
@@ -183,6 +184,47 @@ describe("node:http and fetch answer alike", () => {
     }
     expect(host.corrupted).toEqual([]);
     expect((await strayFilesAndKeys(root)).length).toBe(8);
+  });
+
+  test("a body is the same however it arrives, with its head or byte by byte, and refused alike", async () => {
+    const { blobs, root, port } = await serveDisk();
+    let count = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.oneof(fc.nat(40), fc.nat(200_000)),
+        fc.boolean(),
+        fc.boolean(),
+        fc.array(fc.nat(), { maxLength: 6 }),
+        async (size, isChunked, isTooLarge, seams) => {
+          const key = `a/${count++}`;
+          const bytes = bytesOfSize(size);
+          const url = await putUrl(blobs, key, isTooLarge ? Math.max(0, size - 1) : size);
+          const framed =
+            isChunked && size > 0
+              ? [`${size.toString(16)}\r\n`, bytes, "\r\n0\r\n\r\n"]
+              : [bytes, isChunked ? "0\r\n\r\n" : ""];
+          const framing = isChunked ? "Transfer-Encoding: chunked" : `Content-Length: ${size}`;
+          const parts = [head("PUT", url, `${framing}\r\nConnection: close\r\n`), ...framed];
+          const all = Buffer.concat(parts.map((part) => Buffer.from(part)));
+          const cuts = [0, ...seams.map((seam) => seam % all.length).sort((a, b) => a - b), all.length];
+          const socket = await dial(port, "");
+          socket.setNoDelay();
+          const closed = once(socket, "close");
+          for (const [i, cut] of cuts.slice(1).entries()) {
+            await new Promise<void>((resolve) => {
+              socket.write(all.subarray(cuts[i], cut), () => resolve());
+            });
+            await new Promise(setImmediate);
+          }
+          await closed;
+          const isRefused = isTooLarge && size > 0;
+          expect(socket.seen()).toMatch(isRefused ? /^HTTP\/1\.1 409 / : /^HTTP\/1\.1 200 /);
+          expect(await blobs.stat(key)).toEqual(isRefused ? null : { size, digest: digestOf(bytes) });
+        },
+      ),
+      { numRuns: 80 },
+    );
+    expect(await filesBelow(join(root, ".tmp"))).toEqual([]);
   });
 
   test("a chunked body needs no Content-Length", async () => {

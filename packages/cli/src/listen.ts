@@ -191,7 +191,7 @@ function continueWhenRead(server: Server): void {
  */
 function giveUpUntaken(server: Server, timeoutMs: number): void {
   server.on("request", (_, outgoing: ServerResponse) => {
-    outgoing.once("prefinish", () => {
+    outgoing.on("prefinish", () => {
       // What the kernel has taken is its affair. Downloads have a limit of their own, and may last as long as bytes move.
       if (!outgoing.socket?.writableLength || outgoing.listenerCount("timeout") > 0) return;
       const timer = setTimeout(() => outgoing.destroy(), timeoutMs);
@@ -236,7 +236,7 @@ function trackConnections(
   server.on("request", ({ socket }: IncomingMessage, outgoing: ServerResponse) => {
     const requests = open.get(socket);
     requests?.add(outgoing);
-    outgoing.once("close", () => requests?.delete(outgoing));
+    outgoing.on("close", () => requests?.delete(outgoing));
   });
   return {
     closeIdle() {

@@ -74,7 +74,7 @@ const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PAT
 
 export function createApp(options: AppOptions): App {
   const { docyard, blobs, version, log = silentLogger, bodyBytesMax = BODY_BYTES_MAX } = options;
-  const publicUrl = (): string => options.publicUrl().replace(/\/+$/, "");
+  const publicUrl = trimmed(options.publicUrl);
   const metrics = createMetrics(version, options.certificateExpiresAt);
   const tokens = createTokens({
     keys: options.provisioning,
@@ -92,7 +92,8 @@ export function createApp(options: AppOptions): App {
     const remoteAddress = options.clientAddress?.(c.env ?? {}) ?? null;
     c.set("exchange", exchange);
     await next();
-    const figures = {
+    const line: RequestLine = {
+      requestId: exchange.id,
       method: METHODS.has(c.req.method) ? c.req.method : "other",
       // The one that answered: several patterns may match a path, such as a literal and a parameter.
       route: routeOf(routePath(c)),
@@ -101,16 +102,12 @@ export function createApp(options: AppOptions): App {
       bytesIn: exchange.bytesIn,
       bytesOut: exchange.bytesOut,
     };
-    metrics.request(figures);
-    const line: RequestLine = {
-      requestId: exchange.id,
-      ...figures,
-      ...(remoteAddress === null ? {} : { remoteAddress }),
-      ...(exchange.principalId === null ? {} : { principalId: exchange.principalId }),
-      ...(exchange.artifactId === null ? {} : { artifactId: exchange.artifactId }),
-      ...(exchange.aborted ? { aborted: true } : {}),
-    };
-    if (QUIET_ROUTES.has(figures.route)) log.debug(line, "request");
+    if (remoteAddress !== null) line.remoteAddress = remoteAddress;
+    if (exchange.principalId !== null) line.principalId = exchange.principalId;
+    if (exchange.artifactId !== null) line.artifactId = exchange.artifactId;
+    if (exchange.aborted) line.aborted = true;
+    metrics.request(line);
+    if (QUIET_ROUTES.has(line.route)) log.debug(line, "request");
     else log.info(line, "request");
   });
 
@@ -145,6 +142,16 @@ export function createApp(options: AppOptions): App {
     mountBlobs(app, { serve: blobs.serve, host: docyard.blobHost, metrics, log });
   }
   return app;
+}
+
+/** Without a slash at its end; asked for in every request, and nearly always the same. */
+function trimmed(url: () => string): () => string {
+  let last: { readonly given: string; readonly text: string } | null = null;
+  return () => {
+    const given = url();
+    if (last?.given !== given) last = { given, text: given.replace(/\/+$/, "") };
+    return last.text;
+  };
 }
 
 function newExchange(id: string): Exchange {

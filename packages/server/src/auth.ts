@@ -10,6 +10,8 @@ import type { Tokens } from "./tokens.ts";
 
 const REALM = 'realm="docyard"';
 const BEARER_CHALLENGE = `Bearer ${REALM}`;
+const INVALID_TOKEN = `${BEARER_CHALLENGE}, error="invalid_token"`;
+const INSUFFICIENT_SCOPE = `${BEARER_CHALLENGE}, error="insufficient_scope"`;
 export const BASIC_CHALLENGE: string = `Basic ${REALM}, charset="UTF-8"`;
 
 const BEARER = /^bearer +([\w.~+/=-]+) *$/i;
@@ -27,7 +29,7 @@ export async function authenticate(c: AppContext, docyard: Docyard, tokens: Toke
   const principal = await docyard.principal(claims.clientId, claims.scopes);
   const exchange = c.get("exchange");
   exchange.principalId = principal.id;
-  exchange.challenge = `${BEARER_CHALLENGE}, error="insufficient_scope"`;
+  exchange.challenge = INSUFFICIENT_SCOPE;
   return principal;
 }
 
@@ -41,7 +43,7 @@ export function bearerOf(c: AppContext, missing: string): string {
   const header = c.req.header("authorization");
   exchange.challenge = BEARER_CHALLENGE;
   if (header === undefined) throw new DocyardError("unauthenticated", missing);
-  exchange.challenge = `${BEARER_CHALLENGE}, error="invalid_token"`;
+  exchange.challenge = INVALID_TOKEN;
   return BEARER.exec(header)?.[1] ?? "";
 }
 

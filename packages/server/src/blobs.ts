@@ -72,7 +72,9 @@ export function mountBlobs(app: Hono<AppEnv>, { serve, host, metrics, log }: Blo
       // The socket's own counts, where the body's are not known: they include the heads, and what the kernel still held
       // when a transfer was cut.
       const announced = Number(incoming.headers["content-length"] ?? Number.NaN);
-      const isWhole = incoming.complete && Number.isFinite(announced);
+      // What came with its head may have been taken before the parser says that it was all.
+      const isTaken = outgoing.headersSent && outgoing.statusCode === 200;
+      const isWhole = (incoming.complete || isTaken) && Number.isFinite(announced);
       exchange.bytesIn = isWhole ? announced : bodyFollows(incoming) ? socket.bytesRead - start.read : 0;
       exchange.aborted = isCut(outgoing);
       const told = Number(outgoing.getHeader("content-length") ?? Number.NaN);

@@ -24,15 +24,15 @@ export interface RequestLine {
   /** Until the handler was done; a body may still be on its way then. */
   readonly ms: number;
   /** The client's, as far as the host knows it. */
-  readonly remoteAddress?: string;
+  remoteAddress?: string;
   /** Machine client, or whom a signed URL was made for. */
-  readonly principalId?: string;
-  readonly artifactId?: string;
+  principalId?: string;
+  artifactId?: string;
   /** Body bytes. */
   readonly bytesIn: number;
   readonly bytesOut: number;
   /** The client went away, or the transfer was cut. */
-  readonly aborted?: true;
+  aborted?: true;
 }
 
 /** Longest text of a fault that is kept, in characters: a line stays a line. */

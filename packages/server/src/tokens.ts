@@ -40,8 +40,11 @@ export interface IssuedToken {
 export interface Tokens {
   /** @param oauthClientId what the client called itself at the token endpoint: `dyc_…` */
   issue(principal: Principal, oauthClientId: string): Promise<IssuedToken>;
-  /** @throws DocyardError `unauthenticated` for anything that is not a valid token of this server, now. */
-  verify(token: string): Promise<TokenClaims>;
+  /**
+   * A promise only where there is something to wait for: most tokens have been verified before.
+   * @throws DocyardError `unauthenticated` for anything that is not a valid token of this server, now.
+   */
+  verify(token: string): TokenClaims | Promise<TokenClaims>;
   /** The public halves of all keys in force, for `/.well-known/jwks.json`. */
   jwks(): Promise<{ readonly keys: readonly JWK[] }>;
 }
@@ -113,6 +116,17 @@ export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.no
     };
   };
 
+  const isGood = (known: Verified, keys: readonly SigningKey[]): boolean =>
+    keys.some(({ id }) => id === known.keyId) && known.expiresAt > now() && known.issuer === issuer();
+
+  const verifyAnew = async (token: string): Promise<Verified> => {
+    if (!token.startsWith(TOKEN_PREFIX) || token.length > TOKEN_LENGTH_MAX) throw invalidToken();
+    verified.delete(token);
+    const entry = await check(token);
+    remember(token, entry);
+    return entry;
+  };
+
   return {
     async issue(principal, oauthClientId) {
       const [key] = await signing.current();
@@ -130,17 +144,13 @@ export function createTokens({ keys, issuer, ttlMs = TOKEN_TTL_MS, now = Date.no
       return { accessToken: TOKEN_PREFIX + jwt, expiresIn };
     },
 
-    async verify(token) {
-      if (!token.startsWith(TOKEN_PREFIX) || token.length > TOKEN_LENGTH_MAX) throw invalidToken();
+    verify(token) {
       const known = verified.get(token);
-      if (known !== undefined) {
-        const isActive = (await signing.current()).some(({ id }) => id === known.keyId);
-        if (isActive && known.expiresAt > now() && known.issuer === issuer()) return known;
-        verified.delete(token);
-      }
-      const entry = await check(token);
-      remember(token, entry);
-      return entry;
+      if (known === undefined) return verifyAnew(token);
+      const keys = signing.current();
+      if (keys instanceof Promise)
+        return keys.then((read) => (isGood(known, read) ? known : verifyAnew(token)));
+      return isGood(known, keys) ? known : verifyAnew(token);
     },
 
     async jwks() {

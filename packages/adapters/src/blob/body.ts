@@ -5,6 +5,19 @@
 
 import type { ByteRange } from "@docyard/core";
 
+/** A body that is here already: a body like any other, except that `eachChunk` has nothing to wait for. */
+export class ArrivedBody implements AsyncIterable<Uint8Array> {
+  readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
+    if (this.bytes.byteLength > 0) yield this.bytes;
+  }
+}
+
 /**
  * Calls `take` for each chunk until the body ends or the signal aborts; the body is closed either way. Waits for what
  * `take` returns where that is a promise: a turn of promises more for each chunk shows in the rate of large bodies.
@@ -15,6 +28,10 @@ export async function eachChunk(
   take: (chunk: Uint8Array) => Promise<void> | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
+  if (body instanceof ArrivedBody) {
+    if (body.bytes.byteLength > 0) await take(body.bytes);
+    return;
+  }
   const source = body[Symbol.asyncIterator]();
   const waiting = abortable(signal);
   try {

@@ -4,7 +4,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { eachChunk } from "./body.ts";
+import { ArrivedBody, eachChunk } from "./body.ts";
 import { crc32 } from "./crc32.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
 import type { ChunkMemory } from "./serve.ts";
@@ -49,23 +49,40 @@ export async function writeBlobFile(
   const isOneWrite = announced > 0 && announced <= GROUP_BYTES_MIN;
   return createFile(io, path, isOneWrite, async (file) => {
     const sums = createSums();
-    const writer = createGroupWriter(file, options.memory !== "shared");
-    writers++;
-    try {
-      await eachChunk(body, options.signal, (chunk) => {
-        if (sums.size() + chunk.byteLength > options.sizeMax) throw tooLarge(options.sizeMax);
-        const kept = options.memory === "lent" ? Buffer.from(chunk) : chunk;
-        sums.update(kept);
-        return writer.push(kept);
-      });
-      await writer.flush();
-    } finally {
-      writers--;
-      await writer.settle();
+    if (isOneWrite && body instanceof ArrivedBody) {
+      if (body.bytes.byteLength > options.sizeMax) throw tooLarge(options.sizeMax);
+      const writing = writeWhole(file, [body.bytes], 0);
+      sums.update(body.bytes);
+      await writing;
+    } else {
+      await writeStream(file, body, sums, options);
     }
     if (!isOneWrite) await file.datasync();
     return { ...sums.finish(), file: fingerprintOf(await file.stat()) };
   });
+}
+
+/** Writes the body into the file as it comes, and adds it to the sums. */
+async function writeStream(
+  file: DiskFile,
+  body: AsyncIterable<Uint8Array>,
+  sums: Sums,
+  { sizeMax, signal, memory }: WriteOptions,
+): Promise<void> {
+  const writer = createGroupWriter(file, memory !== "shared");
+  writers++;
+  try {
+    await eachChunk(body, signal, (chunk) => {
+      if (sums.size() + chunk.byteLength > sizeMax) throw tooLarge(sizeMax);
+      const kept = memory === "lent" ? Buffer.from(chunk) : chunk;
+      sums.update(kept);
+      return writer.push(kept);
+    });
+    await writer.flush();
+  } finally {
+    writers--;
+    await writer.settle();
+  }
 }
 
 /** Writes and syncs a sidecar at `path`, which must not exist. */
@@ -75,12 +92,14 @@ export async function writeSidecarFile(io: DiskIo, path: string, sidecar: Sideca
   });
 }
 
-/** SHA-256 of the whole and CRC-32 of each MiB, in one pass. */
-export function createSums(): {
+interface Sums {
   update(bytes: Uint8Array): void;
   size(): number;
   finish(): { size: number; digest: string; crcs: number[] };
-} {
+}
+
+/** SHA-256 of the whole and CRC-32 of each MiB, in one pass. */
+export function createSums(): Sums {
   const sha = createHash("sha256");
   const crcs: number[] = [];
   let size = 0;

@@ -8,6 +8,7 @@ import { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { BlobHost, NodeExchange } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
+import { ArrivedBody } from "./body.ts";
 import type { HeaderLookup } from "./http.ts";
 import { CORS_HEADERS, PREFLIGHT_HEADERS } from "./http.ts";
 import type { Piece, ServiceContext } from "./serve.ts";
@@ -58,16 +59,20 @@ async function upload(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {
+  const header = headersOf(incoming);
+  // Node makes each chunk for whoever reads; what only looks like its requests may hand out what is in use.
+  const memory = incoming instanceof IncomingMessage ? "given" : "shared";
+  const whole = arrived(incoming);
+  if (whole !== null) {
+    const upload = { header, memory, body: whole, signal: context.closing } as const;
+    await finish(outgoing, 200, await acceptUpload(context, ticket, host, upload));
+    return;
+  }
   const stop = stopper(context);
   try {
-    const headers = await acceptUpload(context, ticket, host, {
-      header: headersOf(incoming),
-      // Node makes each chunk for whoever reads; what only looks like its requests may hand out what is in use.
-      memory: incoming instanceof IncomingMessage ? "given" : "shared",
-      body: stop.watch(incoming.iterator({ destroyOnReturn: false })),
-      signal: stop.signal,
-    });
-    await finish(outgoing, 200, headers);
+    const body = stop.watch(incoming.iterator({ destroyOnReturn: false }));
+    const upload = { header, memory, body, signal: stop.signal } as const;
+    await finish(outgoing, 200, await acceptUpload(context, ticket, host, upload));
   } catch (error) {
     if (!incoming.complete && incoming.errored !== null && !(error instanceof DocyardError)) {
       throw new DocyardError("invalid_argument", "The connection ended before the body did", {
@@ -78,6 +83,18 @@ async function upload(
   } finally {
     stop.end();
   }
+}
+
+/**
+ * A body that is here already, as small ones are that came with their head: it needs no deadline, and nothing that it
+ * could miss. Null for all others.
+ */
+function arrived(incoming: IncomingMessage): ArrivedBody | null {
+  const announced = incoming.headers["content-length"];
+  if (announced === undefined || incoming.readableLength !== Number(announced)) return null;
+  const bytes = incoming.read() as Uint8Array | null;
+  incoming.resume();
+  return new ArrivedBody(bytes ?? new Uint8Array());
 }
 
 async function download(

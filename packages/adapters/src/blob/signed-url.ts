@@ -59,7 +59,12 @@ type MethodClass = keyof typeof PARAMETERS;
 type Value = string | number;
 type Parameters<M extends MethodClass> = Record<(typeof PARAMETERS)[M][number], Value>;
 
+/** As they stand in a query, decoded. */
+type Values = Readonly<Record<string, string>>;
+
 const SIGNATURE = /^[0-9a-f]{64}$/;
+/** A query of characters that `canonical` writes, and its signature. */
+const AS_WRITTEN = /^([\w.~%=&-]*)&signature=([0-9a-f]{64})$/;
 
 export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): UrlSigner {
   if (secret.byteLength < SECRET_BYTES_MIN) {
@@ -91,6 +96,22 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
     };
   };
 
+  const isSigned = (method: MethodClass, key: string, query: string, presented: string): boolean => {
+    const expected = mac(method, key, query);
+    return SIGNATURE.test(presented) && timingSafeEqual(Buffer.from(presented), Buffer.from(expected));
+  };
+
+  /** The parameters of a query that was signed here, else null. */
+  const proven = (method: MethodClass, key: string, query: string): Values | null => {
+    // Nearly every query comes as it was written, and need not be parsed before it is known to be ours.
+    const written = AS_WRITTEN.exec(query);
+    if (written !== null && isSigned(method, key, written[1]!, written[2]!)) return readWritten(written[1]!);
+    const values = exactParameters(method, query);
+    return values !== null && isSigned(method, key, canonical(method, values), values["signature"]!)
+      ? values
+      : null;
+  };
+
   return {
     signPut: (key, { artifactId, expiresAt, sizeMax }) =>
       sign("PUT", key, { artifact: artifactId, expires: expiresAt, max: sizeMax }, expiresAt),
@@ -115,27 +136,19 @@ export function createUrlSigner({ baseUrl, secret, now }: UrlSignerOptions): Url
       const methodClass = method === "PUT" ? "PUT" : method === "GET" || method === "HEAD" ? "GET" : null;
       const { path, query } = split(target);
       const key = keyOf(path, paths(base()));
-      const values = methodClass === null ? null : exactParameters(methodClass, query);
+      const values = methodClass === null || key === null ? null : proven(methodClass, key, query);
       if (methodClass === null || key === null || values === null) return null;
-      const presented = values.get("signature")!;
-      const expected = mac(methodClass, key, canonical(methodClass, Object.fromEntries(values)));
-      if (!SIGNATURE.test(presented) || !timingSafeEqual(Buffer.from(presented), Buffer.from(expected))) {
-        return null;
-      }
+      const { artifact: artifactId, expires } = values as Record<"artifact" | "expires", string>;
       // Only now: a forger learns nothing about expiry. What follows was written by `sign`, so it parses.
-      if (!(now() < Number(values.get("expires")))) throw expired(methodClass);
-      const artifactId = values.get("artifact")!;
+      if (!(now() < Number(expires))) throw expired(methodClass);
       return methodClass === "PUT"
-        ? {
-            grant: { method: "PUT", key, artifactId, principalId: null },
-            sizeMax: Number(values.get("max")),
-          }
+        ? { grant: { method: "PUT", key, artifactId, principalId: null }, sizeMax: Number(values["max"]) }
         : {
-            grant: { method: method as "GET" | "HEAD", key, artifactId, principalId: values.get("for")! },
-            filename: values.get("name")!,
-            contentType: values.get("type")!,
-            size: Number(values.get("size")),
-            digest: values.get("digest")!,
+            grant: { method: method as "GET" | "HEAD", key, artifactId, principalId: values["for"]! },
+            filename: values["name"]!,
+            contentType: values["type"]!,
+            size: Number(values["size"]),
+            digest: values["digest"]!,
           };
     },
   };
@@ -180,18 +193,26 @@ function encodeValue(value: string): string {
   );
 }
 
+/** The parameters of a query that `canonical` is known to have written. */
+function readWritten(query: string): Values {
+  const values: Record<string, string> = {};
+  for (const pair of query.split("&")) {
+    const at = pair.indexOf("=");
+    const value = pair.slice(at + 1);
+    values[pair.slice(0, at)] = value.includes("%") ? decodeURIComponent(value) : value;
+  }
+  return values;
+}
+
 /**
  * The parameters if each expected one is there exactly once and no other, else null. Their order and how they are
  * percent-encoded are free: proxies rewrite both, and the signature is over the decoded values.
  */
-function exactParameters(method: MethodClass, query: string): Map<string, string> | null {
-  const values = new Map<string, string>();
-  for (const [name, value] of new URLSearchParams(query)) {
-    if (values.has(name)) return null;
-    values.set(name, value);
-  }
-  if (values.size !== PARAMETERS[method].length + 1 || !values.has("signature")) return null;
-  return PARAMETERS[method].every((name) => values.has(name)) ? values : null;
+function exactParameters(method: MethodClass, query: string): Values | null {
+  const given = new URLSearchParams(query);
+  const values = Object.fromEntries(given);
+  const names = [...PARAMETERS[method], "signature"];
+  return given.size === names.length && names.every((name) => Object.hasOwn(values, name)) ? values : null;
 }
 
 function split(target: string): { path: string; query: string } {
