@@ -140,10 +140,8 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
       // as long as the renaming. A sidecar that stays says whose it is, is listed should it ever be alone, and goes with
       // the key. Should only the unlink succeed, the old blob gets a new one when it is read.
       const hadSidecar = (digests.sizeOf(path) ?? 0) > CHUNK_BYTES;
-      await both(
-        io.rename(data, path, !hadSidecar),
-        hadSidecar ? unlessMissing(io.unlink(path + SIDECAR_SUFFIX)) : Promise.resolve(),
-      );
+      const naming = io.rename(data, path, !hadSidecar);
+      await (hadSidecar ? both(naming, unlessMissing(io.unlink(path + SIDECAR_SUFFIX))) : naming);
       return;
     }
     await io.rename(sidecar, path + SIDECAR_SUFFIX);

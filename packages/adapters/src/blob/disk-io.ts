@@ -87,12 +87,13 @@ export const nodeDiskIo: DiskIo = {
   unlink: async (path, isSmall = false) => (isSmall || !freesMuch(path) ? unlinkSync(path) : fs.unlink(path)),
   openFolder: async (path) => diskFile(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)),
   openFile: async (path) => diskFile(openSync(path, READ_FLAGS)),
-  createFile: async (path, mode) => diskFile(await openAsync(path, CREATE_FLAGS, mode)),
+  createFile: async (path, mode) => diskFile(await openAsync(path, CREATE_FLAGS, mode), true),
   createSyncedFile: async (path, mode) =>
-    diskFile(await openAsync(path, CREATE_FLAGS | constants.O_DSYNC, mode)),
+    diskFile(await openAsync(path, CREATE_FLAGS | constants.O_DSYNC, mode), true),
 };
 
-function diskFile(descriptor: number): DiskFile {
+/** @param isNew whether this process has made the file, and its name is there until the file is closed */
+function diskFile(descriptor: number, isNew = false): DiskFile {
   let underWay = 0;
   let onIdle: (() => void) | null = null;
   const tracked = async <T>(call: Promise<T>): Promise<T> => {
@@ -113,12 +114,16 @@ function diskFile(descriptor: number): DiskFile {
     async close() {
       // The number may be another file's as soon as it is free.
       if (underWay > 0) await new Promise<void>((resolve) => (onIdle = resolve));
-      const { nlink, size } = fstatSync(descriptor);
-      // Whoever closes a file without a name frees its blocks.
-      if (nlink === 0 && size > LIGHT_BYTES_MAX) await closeAsync(descriptor);
+      if (!isNew && freesOnClose(descriptor)) await closeAsync(descriptor);
       else closeSync(descriptor);
     },
   };
+}
+
+/** Whoever closes a file without a name frees its blocks. */
+function freesOnClose(descriptor: number): boolean {
+  const { nlink, size } = fstatSync(descriptor);
+  return nlink === 0 && size > LIGHT_BYTES_MAX;
 }
 
 /** Whether taking this name away frees more than a moment's worth of blocks. */

@@ -106,7 +106,6 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
   const root = resolve(options.root);
   const urls = createUrls({ baseUrl: options.baseUrl, secret: options.secret, now });
   const files = createBlobFiles(io, root);
-  const free = remembered(() => files.free(), now);
   /** Bytes that uploads under way have announced. Part of them is on the disk by now, so this errs on the safe side. */
   let awaited = 0;
   const closing = new AbortController();
@@ -129,6 +128,7 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
       active.delete(promise);
     }
   };
+  const free = remembered(() => run(() => files.free()), now);
   const until = (signal: AbortSignal | undefined): AbortSignal =>
     signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]);
 
@@ -256,7 +256,11 @@ export async function diskBlobs(options: DiskBlobsOptions): Promise<DiskBlobs> {
       idleTimeoutMs,
       closing: closing.signal,
     }),
-    space: () => run(async () => (await free()) - awaited),
+    // Asked by every create and upload, and nearly always known.
+    async space() {
+      closing.signal.throwIfAborted();
+      return (await free()) - awaited;
+    },
     ready: () => run(() => files.probe()),
     async close() {
       if (!closing.signal.aborted) closing.abort(new Error("the blob store is closed"));

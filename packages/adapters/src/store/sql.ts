@@ -42,8 +42,8 @@ export function* first<R>(query: Query<R>): Sql<R | undefined> {
  * A query for an operation that needs no answer: the driver may hand over the next one before it has come, as over a
  * network it does. They run in order all the same, and where one fails, so does the operation.
  */
-export function unread(query: Query): Query {
-  return { ...query, unread: true };
+export function unread({ sql, parameters }: Query): Query {
+  return { sql, parameters, unread: true };
 }
 
 /** Stands in a query for a value that is only known when it runs. */
@@ -67,12 +67,16 @@ export function statement<P extends object, R>(build: (p: P) => Compilable<R>): 
   const places = new Proxy({} as P, { get: (_, name) => new Placeholder(name) });
   // A store has some fifty of these, and a start asks five: all of them at once were 8 of its 180 ms.
   let compiled: CompiledQuery<R> | undefined;
+  /** By parameter: the name of its value, or null where it is the same each time. */
+  let names: readonly (PropertyKey | null)[] = [];
   return (values) => {
-    const { sql, parameters } = (compiled ??= build(places).compile());
-    const bound = parameters.map((parameter) =>
-      parameter instanceof Placeholder ? (values as Record<PropertyKey, unknown>)[parameter.name] : parameter,
-    );
-    return { sql, parameters: bound };
+    if (compiled === undefined) {
+      compiled = build(places).compile();
+      names = compiled.parameters.map((given) => (given instanceof Placeholder ? given.name : null));
+    }
+    const { sql, parameters } = compiled;
+    const named = values as Record<PropertyKey, unknown>;
+    return { sql, parameters: names.map((name, i) => (name === null ? parameters[i] : named[name])) };
   };
 }
 
