@@ -17,12 +17,16 @@ export function rememberingRouter<T>(): Router<T> {
   const remembered = new Map<string, Result<T>>();
   return {
     name: "RememberingRouter",
-    add: (method, path, handler) => routes.add(method, path, handler),
+    add(method, path, handler) {
+      remembered.clear();
+      routes.add(method, path, handler);
+    },
     match(method, path) {
       const key = `${method} ${path}`;
       const known = remembered.get(key);
       if (known !== undefined) return known;
-      const found = routes.match(method, path);
+      // Cut out of the key: parts of the path as it came would keep the whole URL in memory.
+      const found = routes.match(method, key.slice(method.length + 1));
       if (key.length > LENGTH_MAX) return found;
       if (remembered.size >= REMEMBERED_MAX) remembered.clear();
       remembered.set(key, found);
