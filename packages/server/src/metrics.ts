@@ -104,8 +104,10 @@ export function createMetrics(version: string, certificateExpiresAt?: () => numb
   };
   let uncounted: RequestFigures[] = [];
   const countAll = (): void => {
-    for (const figures of uncounted) count(figures);
+    // Given up first: what cannot be counted must not be tried again with every request.
+    const all = uncounted;
     uncounted = [];
+    for (const figures of all) count(figures);
   };
 
   return {

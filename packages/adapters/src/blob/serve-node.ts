@@ -62,17 +62,18 @@ async function upload(
   const header = headersOf(incoming);
   // Node makes each chunk for whoever reads; what only looks like its requests may hand out what is in use.
   const memory = incoming instanceof IncomingMessage ? "given" : "shared";
+  const take = async (body: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> => {
+    const headers = await acceptUpload(context, ticket, host, { header, memory, body, signal });
+    await finish(outgoing, 200, headers);
+  };
   const whole = arrived(incoming);
   if (whole !== null) {
-    const upload = { header, memory, body: whole, signal: context.closing } as const;
-    await finish(outgoing, 200, await acceptUpload(context, ticket, host, upload));
+    await take(whole, context.closing);
     return;
   }
   const stop = stopper(context);
   try {
-    const body = stop.watch(incoming.iterator({ destroyOnReturn: false }));
-    const upload = { header, memory, body, signal: stop.signal } as const;
-    await finish(outgoing, 200, await acceptUpload(context, ticket, host, upload));
+    await take(stop.watch(incoming.iterator({ destroyOnReturn: false })), stop.signal);
   } catch (error) {
     if (!incoming.complete && incoming.errored !== null && !(error instanceof DocyardError)) {
       throw new DocyardError("invalid_argument", "The connection ended before the body did", {
