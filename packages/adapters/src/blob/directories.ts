@@ -5,6 +5,7 @@
 
 import { dirname } from "node:path";
 import { setBounded } from "../bounded-map.ts";
+import { atLull } from "../lull.ts";
 import type { DiskIo } from "./disk-io.ts";
 import { isErrno } from "./disk-io.ts";
 
@@ -51,7 +52,9 @@ export function createDirectories(io: DiskIo, root: string): Directories {
     const joined = pending.get(directory);
     if (joined !== undefined) return joined;
     const before = running.get(directory);
-    const next: Promise<void> = Promise.resolve(before?.catch(() => {})).then(() => {
+    // Not at once: others are often about to wait for the same.
+    const lull = new Promise<void>((resolve) => atLull(resolve));
+    const next: Promise<void> = Promise.allSettled([before, lull]).then(() => {
       pending.delete(directory);
       running.set(directory, next);
       return syncNow(directory).finally(() => {

@@ -1,15 +1,14 @@
 /**
- * Group commit: writes that come in turn after turn of the event loop share one transaction, and thus one sync to the
- * disk. Opening the database and what the writes do is left to others.
+ * Group commit: writes that come while the process is busy share one transaction, and thus one sync to the disk.
+ * Opening the database and what the writes do is left to others.
  */
 
 import type { Database, Statement } from "better-sqlite3";
 import { codeOf } from "../error-code.ts";
+import { atLull } from "../lull.ts";
 
 /** Most writes in one transaction: bounds how long readers and other processes wait for it. */
 const GROUP_MAX = 256;
-/** Most turns that a group waits while writes keep coming; a turn in which none came ends the wait before that. */
-const TURNS_MAX = 16;
 /** Pause before the write lock is tried again, in milliseconds, while another process holds it. */
 const LOCK_RETRY_MS = 10;
 
@@ -56,18 +55,11 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   let waitingSince: number | null = null;
   let onIdle: Work[] = [];
 
+  /** A sync stops the thread for longer than all else that a write costs: worth a wait where others are coming. */
   const schedule = (): void => {
     if (isScheduled) return;
     isScheduled = true;
-    gather(queue.length, TURNS_MAX);
-  };
-
-  /** A sync stops the thread for longer than all else that a write costs: worth a few turns where others are coming. */
-  const gather = (seen: number, turns: number): void => {
-    setImmediate(() => {
-      if (queue.length > seen && queue.length < GROUP_MAX && turns > 1) gather(queue.length, turns - 1);
-      else flush();
-    });
+    atLull(flush, () => queue.length >= GROUP_MAX);
   };
 
   /** False while another process holds the lock and there is time left to wait for it. */
