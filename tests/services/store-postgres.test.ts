@@ -489,6 +489,25 @@ describe("a server of one's own", () => {
     expect(await store.artifacts.due({ status: "created", until: 0, limit: 1 })).toEqual([]);
   });
 
+  test("who waits for a connection in vain is told so, and not that the server is away", async () => {
+    const store = await open({ url: server.url, connectionsMax: 1, connectTimeoutMs: 200, patienceMs: 300 });
+    const blocker = new Client({ connectionString: server.url });
+    await blocker.connect();
+    const due = () => store.artifacts.due({ status: "created", until: 0, limit: 1 });
+    try {
+      await blocker.query("begin; lock table artifact in access exclusive mode");
+      const first = due();
+      await expect(due()).rejects.toMatchObject({
+        code: "upstream_failed",
+        message: "No connection to the database came free in time: try again",
+      });
+      await blocker.query("rollback");
+      expect(await first).toEqual([]);
+    } finally {
+      await blocker.end();
+    }
+  });
+
   test("a replica that hangs inside a transaction gives its locks back", async () => {
     const store = await open({ url: server.url });
     const writer = spawn(

@@ -18,6 +18,14 @@ export interface Connection {
   close(): void;
 }
 
+/** The server answers, and has no time: it says so, and what it was asked for is not done. */
+export class Refused extends Error {
+  override readonly name = "Refused";
+}
+
+/** What a server answers that waits for another one in vain, and one that has too much to do. */
+const REFUSALS: readonly number[] = [502, 503];
+
 const HEAD_END = Buffer.from("\r\n\r\n");
 
 export async function openConnection(url: string): Promise<Connection> {
@@ -79,8 +87,10 @@ export async function openConnection(url: string): Promise<Connection> {
     async json<T>(head: string, headers: string, body?: object) {
       const said = body === undefined ? null : Buffer.from(JSON.stringify(body));
       const { status, body: answered } = await ask(head, headers, said);
-      if (status >= 300)
-        throw new Error(`${head.split("?")[0]} answered ${status}: ${answered.toString().slice(0, 200)}`);
+      if (status >= 300) {
+        const reason = `${head.split("?")[0]} answered ${status}: ${answered.toString().slice(0, 200)}`;
+        throw REFUSALS.includes(status) ? new Refused(reason) : new Error(reason);
+      }
       return JSON.parse(answered.toString()) as T;
     },
     close: () => socket.destroy(),

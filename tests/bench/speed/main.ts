@@ -67,7 +67,8 @@ const median = (numbers: readonly number[]): number =>
   [...numbers].sort((a, b) => a - b)[numbers.length >> 1]!;
 const medianOf = (all: readonly Measured[]): Measured => {
   const of = (name: keyof Measured): number => median(all.map((one) => one[name]));
-  return { rate: of("rate"), p50: of("p50"), p99: of("p99"), cpuUs: of("cpuUs") };
+  const refused = all.reduce((sum, one) => sum + one.refused, 0);
+  return { rate: of("rate"), p50: of("p50"), p99: of("p99"), cpuUs: of("cpuUs"), refused };
 };
 const whole = (value: number): string =>
   value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
@@ -100,7 +101,9 @@ async function interleaved(
   for (const [subject, asked] of operations) await loop(subject, asked, { ...turns, seconds: warmSeconds });
   for (let run = 0; run < RUNS; run++)
     for (const [subject, asked] of operations) all.get(subject.name)!.push(await loop(subject, asked, turns));
-  return new Map([...all].map(([name, measured]) => [name, medianOf(measured)]));
+  const found = new Map([...all].map(([name, measured]) => [name, medianOf(measured)]));
+  for (const [name, { refused }] of found) if (refused > 0) say(`  (${name} had no time for ${refused})`);
+  return found;
 }
 
 function compared(workload: string, found: Map<string, Measured>): void {
@@ -110,6 +113,7 @@ function compared(workload: string, found: Map<string, Measured>): void {
     "p50 ms": own.p50,
     "p99 ms": own.p99,
     "cpu µs": own.cpuUs,
+    ...(own.refused === 0 ? {} : { refused: own.refused }),
     ...(limit === undefined
       ? {}
       : { "composite op/s": limit.rate, "composite cpu µs": limit.cpuUs, ratio: own.rate / limit.rate }),

@@ -6,7 +6,7 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { processorUs } from "../scaling/host.ts";
 import type { Connection } from "./connection.ts";
-import { openConnection } from "./connection.ts";
+import { openConnection, Refused } from "./connection.ts";
 import { KINDS, PER_PATIENT } from "./facts.ts";
 import type { ListQuery, Subject } from "./subjects.ts";
 
@@ -23,6 +23,8 @@ export interface Measured {
   readonly p99: number;
   /** Microseconds of the server's processor time for one operation. */
   readonly cpuUs: number;
+  /** Operations that the server had no time for; no other number knows of them. */
+  readonly refused: number;
 }
 
 /** One operation on one connection. */
@@ -37,13 +39,13 @@ export async function loop(
   await turn(subject, operation, seconds / 10, connections);
   const before = await processorUs(subject.pid);
   const from = performance.now();
-  const took = await turn(subject, operation, seconds, connections);
+  const { took, refused } = await turn(subject, operation, seconds, connections);
   const spent = (performance.now() - from) / 1_000;
   const cpu = (await processorUs(subject.pid)) - before;
   took.sort((a, b) => a - b);
   const at = (part: number): number =>
     took[Math.min(took.length - 1, Math.floor(took.length * part))] ?? Number.NaN;
-  return { rate: took.length / spent, p50: at(0.5), p99: at(0.99), cpuUs: cpu / took.length };
+  return { rate: took.length / spent, p50: at(0.5), p99: at(0.99), cpuUs: cpu / took.length, refused };
 }
 
 let count = 0;
@@ -54,24 +56,30 @@ async function turn(
   operation: Operation,
   seconds: number,
   connections: number,
-): Promise<number[]> {
+): Promise<{ readonly took: number[]; readonly refused: number }> {
   const open = await Promise.all(Array.from({ length: connections }, () => openConnection(url)));
   const until = performance.now() + seconds * 1_000;
   const took: number[] = [];
+  let refused = 0;
   try {
     await Promise.all(
       open.map(async (connection) => {
         do {
           const from = performance.now();
-          await operation(connection, ++count);
-          took.push(performance.now() - from);
+          try {
+            await operation(connection, ++count);
+            took.push(performance.now() - from);
+          } catch (error) {
+            if (!(error instanceof Refused)) throw error;
+            refused++;
+          }
         } while (performance.now() < until);
       }),
     );
   } finally {
     for (const connection of open) connection.close();
   }
-  return took;
+  return { took, refused };
 }
 
 export function createOnly(subject: Subject): Operation {

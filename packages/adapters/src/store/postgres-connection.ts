@@ -235,9 +235,10 @@ export async function patiently<T>(patienceMs: number, work: () => Promise<T>): 
       const isUnknown = error instanceof CommitUnknown;
       if (!isUnknown && !isOutOfReach(error)) throw error;
       if (isUnknown || performance.now() - start >= patienceMs) {
-        throw new DocyardError("upstream_failed", "The database is out of reach: try again", {
-          cause: error,
-        });
+        const reason = isNoneFree(error)
+          ? "No connection to the database came free in time"
+          : "The database is out of reach";
+        throw new DocyardError("upstream_failed", `${reason}: try again`, { cause: error });
       }
     }
   }
@@ -253,6 +254,14 @@ function isOutOfReach(error: unknown): boolean {
 /** The client library's errors about connections have no code. */
 const CONNECTION_MESSAGE =
   /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Query read timeout|timeout expired$)/;
+
+/**
+ * Whether all connections were taken for as long as a call waits for one: by what takes long, or by what waits for a
+ * server that has gone away. The pool says this of nothing else, whatever the words mean.
+ */
+function isNoneFree(error: unknown): boolean {
+  return error instanceof Error && error.message === "timeout exceeded when trying to connect";
+}
 
 /**
  * Runs an operation.
