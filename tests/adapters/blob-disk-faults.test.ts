@@ -3,6 +3,7 @@
 import { rename, stat, utimes, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { DiskBlobs } from "@docyard/adapters/blob/disk";
+import { ArrivedBody } from "../../packages/adapters/src/blob/body.ts";
 import type { DiskFile, DiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import { nodeDiskIo } from "../../packages/adapters/src/blob/disk-io.ts";
 import { permissiveHost } from "@docyard/adapters/conformance/blob-store";
@@ -75,6 +76,7 @@ function watchedIo(): WatchedIo {
       [
         "createFile",
         "createSyncedFile",
+        "createWhole",
         "link",
         "lstat",
         "mkdir",
@@ -91,7 +93,7 @@ function watchedIo(): WatchedIo {
         const paths = args.filter((arg) => typeof arg === "string" && arg.startsWith("/")).map(shown);
         return watched(name, paths, async () => {
           const result = await (nodeDiskIo[name] as (...args: unknown[]) => Promise<unknown>)(...args);
-          return /^(?:open|create)/.test(name) ? watchHandle(result as object, paths[0]!) : result;
+          return /^(?:open|create.*File)/.test(name) ? watchHandle(result as object, paths[0]!) : result;
         });
       },
     ]),
@@ -111,6 +113,10 @@ function watchedIo(): WatchedIo {
 
 const put = (blobs: DiskBlobs, key: string, bytes: Uint8Array) =>
   blobs.put(key, chunksOf(bytes), { sizeMax: bytes.byteLength });
+
+/** As a PUT that came with its head. */
+const putArrived = (blobs: DiskBlobs, key: string, bytes: Uint8Array) =>
+  blobs.put(key, new ArrivedBody(bytes), { sizeMax: bytes.byteLength });
 
 /** Long enough to be synced ahead more than once. */
 const LONG_BYTES = 70 * MIB;
@@ -152,6 +158,7 @@ describe("the n-th call fails", () => {
   const large = { before: bytesOfSize(MIB + 9, 1), after: bytesOfSize(2 * MIB + 9, 2) };
   const works = {
     "put small": { ...small, run: (blobs: DiskBlobs) => put(blobs, "a/blob", small.after) },
+    "put small at once": { ...small, run: (blobs: DiskBlobs) => putArrived(blobs, "a/blob", small.after) },
     "put large": { ...large, run: (blobs: DiskBlobs) => put(blobs, "a/blob", large.after) },
     "put large over small": {
       before: small.before,
@@ -226,6 +233,26 @@ describe("the n-th call fails", () => {
       expect(failures).toBeLessThan(FAULTS_MAX - 1);
     },
   );
+
+  test("a small body is gone again where part of it was written, and one that is too large is never begun", async () => {
+    const begun: string[] = [];
+    const io: DiskIo = {
+      ...nodeDiskIo,
+      async createWhole(path, mode, bytes) {
+        begun.push(path);
+        await nodeDiskIo.createWhole(path, mode, bytes.subarray(0, bytes.byteLength / 2));
+        throw Object.assign(new Error("no room"), { code: "ENOSPC" });
+      },
+    };
+    const { blobs, root, close } = await openDisk({ io });
+    await expect(putArrived(blobs, "a/blob", bytesOfSize(900))).rejects.toMatchObject({ code: "no_space" });
+    expect(begun).toHaveLength(1);
+    const tooLarge = blobs.put("a/blob", new ArrivedBody(bytesOfSize(900)), { sizeMax: 899 });
+    await expect(tooLarge).rejects.toMatchObject({ code: "too_large" });
+    expect(begun).toHaveLength(1);
+    expect(await strayFilesAndKeys(root)).toEqual([]);
+    await close();
+  });
 
   test("a full disk says so in words", async () => {
     const watched = watchedIo();
@@ -381,6 +408,8 @@ describe("durability is a matter of order", () => {
     expect(outOfOrder(small, [/^writev </, /^datasync </, /^rename <\w+> blob$/, /^sync folder$/])).toEqual(
       [],
     );
+    const arrived = await trace(watched, () => putArrived(blobs, "folder/arrived", bytesOfSize(900)));
+    expect(outOfOrder(arrived, [/^createWhole </, /^rename <\w+> arrived$/, /^sync folder$/])).toEqual([]);
     const large = await trace(watched, () => put(blobs, "folder/large", bytesOfSize(2 * MIB)));
     expect(
       outOfOrder(large, [

@@ -138,6 +138,7 @@ export function countedIo(): { readonly io: DiskIo; readonly syncs: () => number
       const file = await nodeDiskIo.createSyncedFile(path, mode);
       return { ...file, writev: counting(file.writev) };
     },
+    createWhole: counting(nodeDiskIo.createWhole),
   };
   return { io, syncs: () => count };
 }

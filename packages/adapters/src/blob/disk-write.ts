@@ -3,7 +3,7 @@
  * Naming the file is left to `disk-files.ts`; whatever fails here leaves no file behind.
  */
 
-import { createHash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import { ArrivedBody, eachChunk } from "./body.ts";
 import { crc32 } from "./crc32.ts";
 import type { DiskFile, DiskIo } from "./disk-io.ts";
@@ -45,21 +45,31 @@ export async function writeBlobFile(
   body: AsyncIterable<Uint8Array>,
   options: WriteOptions,
 ): Promise<Sidecar> {
+  if (body instanceof ArrivedBody && body.bytes.byteLength <= GROUP_BYTES_MIN) {
+    return writeArrived(io, path, body.bytes, options.sizeMax);
+  }
   const { announced = 0 } = options;
   const isOneWrite = announced > 0 && announced <= GROUP_BYTES_MIN;
   return createFile(io, path, isOneWrite, async (file) => {
     const sums = createSums();
-    if (isOneWrite && body instanceof ArrivedBody) {
-      if (body.bytes.byteLength > options.sizeMax) throw tooLarge(options.sizeMax);
-      const writing = writeWhole(file, [body.bytes], 0);
-      sums.update(body.bytes);
-      await writing;
-    } else {
-      await writeStream(file, body, sums, options);
-    }
+    await writeStream(file, body, sums, options);
     if (!isOneWrite) await file.datasync();
     return { ...sums.finish(), file: fingerprintOf(await file.stat()) };
   });
+}
+
+/** A small body that is here: hashed while it is written. */
+async function writeArrived(io: DiskIo, path: string, bytes: Uint8Array, sizeMax: number): Promise<Sidecar> {
+  const size = bytes.byteLength;
+  if (size > sizeMax) throw tooLarge(sizeMax);
+  try {
+    const writing = io.createWhole(path, FILE_MODE, bytes);
+    const digest = hash("sha256", bytes);
+    return { size, digest, crcs: size === 0 ? [] : [crc32(bytes)], file: fingerprintOf(await writing) };
+  } catch (error) {
+    await io.unlink(path).catch(() => {});
+    throw error;
+  }
 }
 
 /** Writes the body into the file as it comes, and adds it to the sums. */
