@@ -12,7 +12,10 @@ export interface Answered {
 }
 
 export interface Connection {
-  /** @param head method and path; @param headers lines that end in CRLF */
+  /**
+   * Whatever is answered, but for a refusal, which rejects.
+   * @param head method and path; @param headers lines that end in CRLF
+   */
   ask(head: string, headers: string, body?: Uint8Array | null): Promise<Answered>;
   json<T>(head: string, headers: string, body?: object): Promise<T>;
   close(): void;
@@ -51,9 +54,10 @@ export async function openConnection(url: string): Promise<Connection> {
     parts = held === wanted ? [] : [all.subarray(wanted)];
     held -= wanted;
     wanted = 0;
-    const { resolve } = waiting;
+    const { resolve, reject } = waiting;
     waiting = null;
-    resolve(answer);
+    if (REFUSALS.includes(answer.status)) reject(new Refused(answer.body.toString("utf8", 0, 200)));
+    else resolve(answer);
   };
   socket.on("data", (part: Buffer) => {
     parts.push(part);
@@ -87,10 +91,8 @@ export async function openConnection(url: string): Promise<Connection> {
     async json<T>(head: string, headers: string, body?: object) {
       const said = body === undefined ? null : Buffer.from(JSON.stringify(body));
       const { status, body: answered } = await ask(head, headers, said);
-      if (status >= 300) {
-        const reason = `${head.split("?")[0]} answered ${status}: ${answered.toString().slice(0, 200)}`;
-        throw REFUSALS.includes(status) ? new Refused(reason) : new Error(reason);
-      }
+      if (status >= 300)
+        throw new Error(`${head.split("?")[0]} answered ${status}: ${answered.toString().slice(0, 200)}`);
       return JSON.parse(answered.toString()) as T;
     },
     close: () => socket.destroy(),

@@ -110,8 +110,12 @@ function createWhole(path: string, mode: number, bytes: Uint8Array): Promise<Big
       }
       const end = (error: Error | null): void => {
         try {
-          const stats = fstatSync(descriptor, { bigint: true });
-          closeSync(descriptor);
+          let stats: BigIntStats;
+          try {
+            stats = fstatSync(descriptor, { bigint: true });
+          } finally {
+            closeSync(descriptor);
+          }
           if (error === null) resolve(stats);
           else reject(error);
         } catch (fault) {

@@ -62,14 +62,12 @@ export async function writeBlobFile(
 async function writeArrived(io: DiskIo, path: string, bytes: Uint8Array, sizeMax: number): Promise<Sidecar> {
   const size = bytes.byteLength;
   if (size > sizeMax) throw tooLarge(sizeMax);
-  try {
+  return orGone(io, path, async () => {
     const writing = io.createWhole(path, FILE_MODE, bytes);
     const digest = hash("sha256", bytes);
-    return { size, digest, crcs: size === 0 ? [] : [crc32(bytes)], file: fingerprintOf(await writing) };
-  } catch (error) {
-    await io.unlink(path).catch(() => {});
-    throw error;
-  }
+    // None for a sidecar, which only larger blobs have.
+    return { size, digest, crcs: [], file: fingerprintOf(await writing) };
+  });
 }
 
 /** Writes the body into the file as it comes, and adds it to the sums. */
@@ -148,14 +146,19 @@ async function createFile<T>(
   fill: (file: DiskFile) => Promise<T>,
 ): Promise<T> {
   const file = await (isSynced ? io.createSyncedFile(path, FILE_MODE) : io.createFile(path, FILE_MODE));
-  try {
-    let result: T;
+  return orGone(io, path, async () => {
     try {
-      result = await fill(file);
+      return await fill(file);
     } finally {
       await file.close();
     }
-    return result;
+  });
+}
+
+/** Work on a new file, which is gone again where it fails. */
+async function orGone<T>(io: DiskIo, path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     // Never used again after a failed sync: the kernel may have dropped the pages and forgotten it (fsyncgate).
     await io.unlink(path).catch(() => {});

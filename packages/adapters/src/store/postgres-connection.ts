@@ -247,13 +247,13 @@ export async function patiently<T>(patienceMs: number, work: () => Promise<T>): 
 /** Whether the connection failed, rather than what was asked over it. */
 function isOutOfReach(error: unknown): boolean {
   const code = codeOf(error);
-  if (code.startsWith("08") || OUT_OF_REACH.has(code)) return true;
+  if (code.startsWith("08") || OUT_OF_REACH.has(code) || isNoneFree(error)) return true;
   return code === "" && error instanceof Error && CONNECTION_MESSAGE.test(error.message);
 }
 
 /** The client library's errors about connections have no code. */
 const CONNECTION_MESSAGE =
-  /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Query read timeout|timeout expired$)/;
+  /^(Connection terminated|Client has encountered a connection error|Query read timeout|timeout expired$)/;
 
 /**
  * Whether all connections were taken for as long as a call waits for one: by what takes long, or by what waits for a
