@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { postgresStore } from "@docyard/adapters/store/postgres";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
-import type { Artifact, StoreRecord } from "@docyard/core";
+import type { Artifact, Store, StoreRecord } from "@docyard/core";
 import { startServer, tempFolder } from "../../e2e/program.ts";
 import type { Connection } from "./connection.ts";
 import { facts } from "./facts.ts";
@@ -50,6 +50,7 @@ export interface Begun {
 
 const JSON_TYPE = "Content-Type: application/json\r\n";
 const DOCK = "dock_default";
+const DATABASE = "docyard.db";
 /** What is loaded at once. */
 const FILL_BATCH = 1_000;
 /** Rows from which on filling a file as a server would takes too long. */
@@ -67,15 +68,9 @@ export async function docyard(
   database?: { readonly url: string; readonly name: string },
 ): Promise<Subject> {
   const folder = await tempFolder();
-  const file = join(folder.path, "docyard.db");
-  if (database === undefined && rows >= BULK_MIN) {
-    await fillInBulk(file, batches(rows));
-  } else {
-    const store =
-      database === undefined ? await sqliteStore({ file }) : await postgresStore({ url: database.url });
-    for (const records of batches(rows)) await store.load(records);
-    await store.close();
-  }
+  const file = join(folder.path, DATABASE);
+  if (database === undefined) await fillSqlite(file, rows);
+  else await fill(await postgresStore({ url: database.url }), rows);
   const limits = ["list", "download", "token"].flatMap((name) => [`--limit-${name}`, "0"]);
   const db = database?.url ?? `sqlite:${file}`;
   const server = await startServer(
@@ -118,9 +113,9 @@ export async function docyard(
 
 export async function composite(rows: number): Promise<Subject> {
   const folder = await tempFolder();
+  await fillSqlite(join(folder.path, DATABASE), rows);
   const { child, port } = await program(fileURLToPath(new URL("composite.ts", import.meta.url)), [
     folder.path,
-    String(rows),
   ]);
   return {
     name: "composite",
@@ -145,6 +140,17 @@ export async function composite(rows: number): Promise<Subject> {
       await folder.remove();
     },
   };
+}
+
+async function fillSqlite(file: string, rows: number): Promise<void> {
+  if (rows >= BULK_MIN) await fillInBulk(file, batches(rows));
+  else await fill(await sqliteStore({ file }), rows);
+}
+
+/** Closes the store as well. */
+async function fill(store: Store, rows: number): Promise<void> {
+  for (const records of batches(rows)) await store.load(records);
+  await store.close();
 }
 
 /** Starts a program that prints `{"port":…}` when it listens. */
