@@ -47,7 +47,8 @@ const namesOfLibrariesOnDemand = {
 await build({
   entryPoints: {
     main: `${dist}main.js`,
-    // A thread of its own, which its driver looks for beside itself.
+    // Threads, which their drivers look for beside themselves.
+    "sqlite-thread": fileURLToPath(import.meta.resolve("@docyard/adapters/store/sqlite-thread")),
     "mediabunny-worker": fileURLToPath(import.meta.resolve("@docyard/adapters/media/mediabunny-worker")),
   },
   outdir,

@@ -4,6 +4,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { OpenStore } from "@docyard/adapters/conformance/artifact-store";
+import type { SqliteStoreOptions } from "@docyard/adapters/store/sqlite";
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
 import type { Store } from "@docyard/core";
 
@@ -21,11 +22,11 @@ export async function temporaryFolder(): Promise<Folder> {
 }
 
 /** A store on a file, as the conformance suites want it: once closed, nothing but the database is in its folder. */
-export async function openSqliteFile(): Promise<OpenStore> {
+export async function openSqliteFile(options: Omit<SqliteStoreOptions, "file"> = {}): Promise<OpenStore> {
   const folder = await temporaryFolder();
   const opened: Store[] = [];
   const open = async (): Promise<Store> => {
-    const store = await sqliteStore({ file: folder.file });
+    const store = await sqliteStore({ file: folder.file, ...options });
     opened.push(store);
     return store;
   };

@@ -29,5 +29,9 @@ test("sqlite in memory", async () => {
 }, 600_000);
 
 test("sqlite on a file", async () => {
-  await checkHistories(openSqliteFile, IS_FULL ? 500 : 3);
+  await checkHistories(() => openSqliteFile(), IS_FULL ? 500 : 3);
+}, 600_000);
+
+test("sqlite on a file that a thread writes", async () => {
+  await checkHistories(() => openSqliteFile({ writerThread: { crowd: 0 } }), IS_FULL ? 500 : 3);
 }, 600_000);

@@ -357,11 +357,12 @@ describe("a dump", () => {
 function startWriter(
   first: number,
   count: number,
+  thread: "thread" | "no thread",
 ): { acknowledged: number[]; kill(): void; ended: Promise<unknown> } {
   const script = fileURLToPath(new URL("./store-writer.ts", import.meta.url));
   const child = spawn(
     process.execPath,
-    ["--conditions=docyard-src", script, folder.file, String(first), String(count)],
+    ["--conditions=docyard-src", script, folder.file, String(first), String(count), thread],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   const acknowledged: number[] = [];
@@ -372,7 +373,7 @@ function startWriter(
 describe("several processes", () => {
   test("three that write at once, this one among them, lose nothing and fail nothing", async () => {
     const store = await sqliteStore({ file: folder.file, busyTimeoutMs: 30_000 });
-    const writers = [startWriter(1_000, 150), startWriter(2_000, 150)];
+    const writers = [startWriter(1_000, 150, "thread"), startWriter(2_000, 150, "no thread")];
     for (let i = 0; i < 150; i++) await store.artifacts.insert(plainArtifact(i), created);
     await Promise.all(writers.map(({ ended }) => ended));
     for (const { acknowledged } of writers) expect(acknowledged).toHaveLength(150);
@@ -382,27 +383,30 @@ describe("several processes", () => {
     await store.close();
   });
 
-  test("what a process has acknowledged before SIGKILL is there, whole, with its events and in every index", async () => {
-    const writer = startWriter(0, 100_000);
-    while (writer.acknowledged.length < 200) await new Promise((resolve) => setTimeout(resolve, 5));
-    writer.kill();
-    await writer.ended;
-    const store = await sqliteStore({ file: folder.file });
-    const events = await store.artifacts.events("dock_a", 0, 1_000_000);
-    expect(events.map(({ seq }) => seq)).toEqual(events.map((_, i) => i + 1));
-    for (const number of writer.acknowledged) {
-      const { id } = plainArtifact(number);
-      expect(await store.artifacts.get({ id })).toMatchObject({ status: "upload_completed", version: 2 });
-      const byMetadata = await store.artifacts.find({ ...completed, filter: { number } });
-      expect([byMetadata.total, byMetadata.rows[0]?.id]).toEqual([1, id]);
-    }
-    const done = events.filter(({ type }) => type === "artifact.completed").length;
-    expect(done).toBeGreaterThanOrEqual(writer.acknowledged.length);
-    for (const over of [{}, { filter: { writer: "0" } }, { search: "file-" }, { createdAfter: 0 }]) {
-      expect((await store.artifacts.find({ ...completed, ...over })).total).toBe(done);
-    }
-    await store.close();
-  });
+  test.each(["no thread", "thread"] as const)(
+    "what a process has acknowledged before SIGKILL is there, whole, with its events and in every index (%s)",
+    async (thread) => {
+      const writer = startWriter(0, 100_000, thread);
+      while (writer.acknowledged.length < 200) await new Promise((resolve) => setTimeout(resolve, 5));
+      writer.kill();
+      await writer.ended;
+      const store = await sqliteStore({ file: folder.file });
+      const events = await store.artifacts.events("dock_a", 0, 1_000_000);
+      expect(events.map(({ seq }) => seq)).toEqual(events.map((_, i) => i + 1));
+      for (const number of writer.acknowledged) {
+        const { id } = plainArtifact(number);
+        expect(await store.artifacts.get({ id })).toMatchObject({ status: "upload_completed", version: 2 });
+        const byMetadata = await store.artifacts.find({ ...completed, filter: { number } });
+        expect([byMetadata.total, byMetadata.rows[0]?.id]).toEqual([1, id]);
+      }
+      const done = events.filter(({ type }) => type === "artifact.completed").length;
+      expect(done).toBeGreaterThanOrEqual(writer.acknowledged.length);
+      for (const over of [{}, { filter: { writer: "0" } }, { search: "file-" }, { createdAfter: 0 }]) {
+        expect((await store.artifacts.find({ ...completed, ...over })).total).toBe(done);
+      }
+      await store.close();
+    },
+  );
 });
 
 describe("a damaged file", () => {

@@ -1,6 +1,6 @@
 /**
  * A process of its own that writes to a SQLite file, for tests of several processes and of sudden death:
- * `store-writer.ts FILE FIRST COUNT`. Prints the number of each artifact once its completion is acknowledged.
+ * `store-writer.ts FILE FIRST COUNT [thread]`. Prints the number of each artifact once its completion is acknowledged.
  */
 
 import { sqliteStore } from "@docyard/adapters/store/sqlite";
@@ -9,8 +9,12 @@ import { plainArtifact } from "../arbitraries.ts";
 /** Writes under way at a time, so that groups form. */
 const CALLERS = 8;
 
-const [file = "", first = "0", count = "0"] = process.argv.slice(2);
-const store = await sqliteStore({ file, busyTimeoutMs: 30_000 });
+const [file = "", first = "0", count = "0", thread = ""] = process.argv.slice(2);
+const store = await sqliteStore({
+  file,
+  busyTimeoutMs: 30_000,
+  writerThread: thread === "thread" ? { crowd: 0 } : null,
+});
 let next = Number(first);
 const end = next + Number(count);
 

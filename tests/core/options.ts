@@ -55,6 +55,16 @@ export const DECLARED: readonly {
     "adapters/src/store/sqlite-open.ts",
     "SqliteStoreOptions",
   ),
+  {
+    ...entry(
+      "WriterThreadOptions",
+      "@docyard/adapters/store/sqlite",
+      "adapters/src/store/sqlite-open.ts",
+      "WriterThreadOptions",
+    ),
+    title: "`writerThread` of `sqliteStore`",
+    factory: null,
+  },
   entry(
     "postgresStore",
     "@docyard/adapters/store/postgres",

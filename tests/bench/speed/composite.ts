@@ -20,11 +20,8 @@ await mkdir(bytesFolder, { recursive: true });
 const db = new Database(`${folder}/docyard.db`);
 db.exec("pragma journal_mode = wal; pragma synchronous = full; pragma cache_size = -32768; analyze");
 const prepared = new Map<unknown, Database.Statement>();
-function prepare(text: string | TemplateStringsArray): Database.Statement {
-  let found = prepared.get(text);
-  if (found === undefined) prepared.set(text, (found = db.prepare([text].flat().join("?"))));
-  return found;
-}
+const prepare = (text: string | TemplateStringsArray): Database.Statement =>
+  prepared.get(text) ?? prepared.set(text, db.prepare([text].flat().join("?"))).get(text)!;
 const run = (text: TemplateStringsArray, ...values: unknown[]): unknown => prepare(text).run(...values);
 // oxlint-disable no-unused-expressions -- a statement of SQL is one here
 
@@ -168,10 +165,12 @@ async function answer(incoming: IncomingMessage): Promise<object> {
 }
 
 // A slow answer to one is no reason to hang up on the others; whatever goes wrong ends the program.
-const server = createServer({ keepAliveTimeout: 0 }, async (incoming, outgoing) => {
-  const body = Buffer.from(JSON.stringify(await answer(incoming)));
-  const headers = { "Content-Type": "application/json", "Content-Length": body.length };
-  outgoing.writeHead(200, headers).end(body);
+const server = createServer({ keepAliveTimeout: 0 }, (incoming, outgoing) => {
+  void answer(incoming).then((result) => {
+    const body = Buffer.from(JSON.stringify(result));
+    const headers = { "Content-Type": "application/json", "Content-Length": body.length };
+    outgoing.writeHead(200, headers).end(body);
+  });
 });
 server.listen(0, "127.0.0.1", () =>
   console.log(JSON.stringify({ port: (server.address() as AddressInfo).port })),

@@ -14,6 +14,7 @@ import type { Pool, PostgresStoreOptions } from "./postgres-connection.ts";
 import { createPool, drive, end, LOST, PATIENCE_MS, patiently, transaction } from "./postgres-connection.ts";
 import { postgresSnapshots } from "./postgres-snapshot.ts";
 import { noSpace, sqlStore } from "./sql-store.ts";
+import { operationOf, writesSql } from "./sql-writes.ts";
 import type { Sql } from "./sql.ts";
 
 export type { PostgresStoreOptions } from "./postgres-connection.ts";
@@ -35,6 +36,7 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
   await migrate(options);
   const pool = createPool(options);
   const snapshots = postgresSnapshots(options);
+  const writes = writesSql(postgresDialect);
   const { patienceMs = PATIENCE_MS } = options;
   let closing: Promise<void> | null = null;
   const requireOpen = (): void => {
@@ -58,8 +60,9 @@ export async function postgresStore(options: PostgresStoreOptions): Promise<Stor
       const once = () => drive(operation(), (query) => pool.execute(pool, query));
       return tracked(patiently(patienceMs, isSingle ? once : () => transaction(pool, "read", operation)));
     },
-    async write(operation, taken) {
+    async write(name, args, taken) {
       requireOpen();
+      const operation = () => operationOf(writes, name, args);
       try {
         return await tracked(patiently(patienceMs, () => transaction(pool, "write", operation)));
       } catch (error) {

@@ -1,6 +1,6 @@
 /**
  * A Store out of SQL operations and a driver that runs them: the same few lines for every database.
- * The operations are in `sql-artifacts.ts` and `sql-accounts.ts`, those in bulk in `sql-dump.ts` and `sql-load.ts`.
+ * Reads are in `sql-artifacts.ts` and `sql-accounts.ts`, writes by name in `sql-writes.ts`, dumps in `sql-dump.ts`.
  */
 
 import type { AccountKind, AccountOf, AccountRecord, Store } from "@docyard/core";
@@ -9,8 +9,7 @@ import { accountSql } from "./sql-accounts.ts";
 import { artifactSql } from "./sql-artifacts.ts";
 import type { Snapshot } from "./sql-dump.ts";
 import { dump, dumpSql } from "./sql-dump.ts";
-import { loadSql } from "./sql-load.ts";
-import type { Step } from "./sql-recent.ts";
+import type { WriteArgs, WriteName, WriteResult } from "./sql-writes.ts";
 import type { Dialect, Sql } from "./sql.ts";
 
 /** Runs operations. Each may be started anew, so a driver can repeat one whose transaction was refused. */
@@ -21,10 +20,14 @@ export interface Runner {
    */
   readonly read: <T>(operation: () => Sql<T>, isSingle?: boolean) => Promise<T>;
   /**
-   * All of the operation's writes or none, durable once resolved.
+   * All of the write or nothing of it, durable once resolved.
    * @param taken what a violated unique index means here: the message of the `already_exists` to reject with
    */
-  readonly write: <T>(operation: () => Sql<T>, taken: string) => Promise<T>;
+  readonly write: <N extends WriteName>(
+    name: N,
+    args: WriteArgs<N>,
+    taken: string,
+  ) => Promise<WriteResult<N>>;
   /**
    * Runs a read beside all others, who are to feel little of it: it rests at each pause. Ends when the store closes, and
    * where it fails. Absent where nobody would wait for what it reads.
@@ -42,21 +45,18 @@ export interface Runner {
 }
 
 export function sqlStore(dialect: Dialect, runner: Runner): Store {
-  const { read, write, aside, onLost, snapshot, ready, close } = runner;
+  const { read, aside, onLost, snapshot, ready, close } = runner;
   let artifacts = artifactSql(dialect);
   // With all that it remembers.
   onLost?.(() => (artifacts = artifactSql(dialect)));
   const accounts = accountSql(dialect);
   const turn = createTurnMemo();
-  const load = loadSql(dialect);
   const firstPage = dumpSql(dialect);
 
-  /** A write that may take listings a step further: known to lists once it is durable, and only then. */
-  const stepping = async <T>(operation: (steps: Step[]) => Sql<T>, taken: string): Promise<T> => {
-    let steps: Step[] = [];
-    const result = await write(() => operation((steps = [])), taken);
-    artifacts.note(steps);
-    return result;
+  const write = async <N extends WriteName>(name: N, args: WriteArgs<N>, taken: string) => {
+    const { value, steps } = await runner.write(name, args, taken);
+    if (steps.length > 0) artifacts.note(steps);
+    return value;
   };
 
   let isAhead = false;
@@ -70,15 +70,13 @@ export function sqlStore(dialect: Dialect, runner: Runner): Store {
   return {
     artifacts: {
       insert: (artifact, event, quota) =>
-        stepping(
-          (steps) => artifacts.insert(artifact, event, quota, steps),
-          `The id or upload id of ${artifact.id} is taken`,
-        ),
+        write("insertArtifact", [artifact, event, quota], `The id or upload id of ${artifact.id} is taken`),
       get: (key) => read(() => artifacts.get(key), true),
       status: (id) => read(() => artifacts.status(id), true),
       update: (id, version, change, event, quota) =>
-        stepping(
-          (steps) => artifacts.update(id, version, change, event, quota, steps),
+        write(
+          "updateArtifact",
+          [id, version, change, event, quota],
           `The dock already has the content of ${id} as a completed artifact`,
         ),
       find(query) {
@@ -97,7 +95,7 @@ export function sqlStore(dialect: Dialect, runner: Runner): Store {
     accounts: {
       insert: (records) =>
         turn.forgottenBy(
-          write(() => accounts.insert(records), "An id or handle of these records is taken within its kind"),
+          write("insertAccounts", [records], "An id or handle of these records is taken within its kind"),
         ),
       find: <K extends AccountKind>(kind: K, by: { readonly id: string } | { readonly handle: string }) =>
         turn.shared("id" in by ? `${kind} id ${by.id}` : `${kind} handle ${by.handle}`, () =>
@@ -111,13 +109,17 @@ export function sqlStore(dialect: Dialect, runner: Runner): Store {
         change: Partial<Omit<AccountOf<K>, "kind" | "id">>,
       ) =>
         turn.forgottenBy(
-          write(() => accounts.update(kind, id, change), `The handle of ${id} is taken within its kind`),
+          write(
+            "updateAccount",
+            [kind, id, change],
+            `The handle of ${id} is taken within its kind`,
+          ) as Promise<AccountOf<K> | null>,
         ),
     },
     dump: ({ signal } = {}) => dump(firstPage, snapshot, signal),
     load: (records) =>
       turn.forgottenBy(
-        write(() => load(records), "The id, handle or content of one of these records is another's here"),
+        write("load", [records], "The id, handle or content of one of these records is another's here"),
       ),
     ready,
     close,

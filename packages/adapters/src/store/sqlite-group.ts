@@ -17,6 +17,10 @@ export interface GroupOptions {
   readonly busyTimeoutMs: number;
   /** Makes an error that a caller can act on out of one that ended a whole transaction. */
   readonly describe: (error: unknown) => unknown;
+  /** Told of how many writes have shared each commit. */
+  readonly onGroup?: (writes: number) => void;
+  /** Calls back when those who are about to come have come. Default: at a lull. */
+  readonly gather?: (go: () => void, isFull: () => boolean) => void;
 }
 
 export interface GroupWriter {
@@ -38,7 +42,10 @@ interface Job {
   reject(error: unknown): void;
 }
 
-export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: GroupOptions): GroupWriter {
+export function createGroupWriter(
+  db: Database,
+  { busyTimeoutMs, describe, onGroup, gather = atLull }: GroupOptions,
+): GroupWriter {
   const prepare = (text: string): Statement<[]> => db.prepare<[]>(text);
   const begin = prepare("begin immediate");
   const commit = prepare("commit");
@@ -59,7 +66,7 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
   const schedule = (): void => {
     if (isScheduled) return;
     isScheduled = true;
-    atLull(flush, () => queue.length >= GROUP_MAX);
+    gather(flush, () => queue.length >= GROUP_MAX);
   };
 
   /** False while another process holds the lock and there is time left to wait for it. */
@@ -114,6 +121,7 @@ export function createGroupWriter(db: Database, { busyTimeoutMs, describe }: Gro
     try {
       outcomes = group.map(areApart ? performApart : perform);
       commit.run();
+      onGroup?.(group.length);
       for (const tell of outcomes) tell();
     } catch (error) {
       // Not the transaction's: that would have ended it, or have come once all jobs were done.

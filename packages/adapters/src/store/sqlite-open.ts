@@ -6,6 +6,7 @@
 import { closeSync, existsSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Worker, WorkerOptions } from "node:worker_threads";
 import SqliteDatabase from "better-sqlite3";
 import type { Database, Statement } from "better-sqlite3";
 import { setBounded } from "../bounded-map.ts";
@@ -23,8 +24,22 @@ export interface SqliteStoreOptions {
   readonly nativeBinding?: object;
   /** How long a write waits for another process that holds the write lock, in milliseconds. Default 5,000. */
   readonly busyTimeoutMs?: number;
-  /** Most memory for cached pages, in KiB. Default 32,768. */
+  /** Most memory for cached pages of a connection, in KiB. Default 32,768. */
   readonly cacheKiB?: number;
+  /**
+   * The thread that writes while many do, and is not there otherwise; null for none. Default: there is one, but not in
+   * memory, with a single processor, or where `nativeBinding` is given.
+   */
+  readonly writerThread?: WriterThreadOptions | null;
+}
+
+export interface WriterThreadOptions {
+  /** How many writes in company call for it. Default 256; with 0 it is there as long as the store is open. */
+  readonly crowd?: number;
+  /** Milliseconds without a write after which it is ended. Default 10,000. */
+  readonly idleMs?: number;
+  /** Starts the thread with these options. Default: from the file beside this one. */
+  readonly start?: (options: WorkerOptions) => Worker;
 }
 
 export const BUSY_TIMEOUT_MS = 5_000;

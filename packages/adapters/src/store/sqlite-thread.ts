@@ -1,0 +1,46 @@
+/**
+ * The thread that writes while many do: a connection of its own, and batches of writes by message. Who sends them, and
+ * when there is such a thread at all, is `sqlite-writer.ts`.
+ */
+
+import { DocyardError } from "@docyard/core";
+import { parentPort, workerData } from "node:worker_threads";
+import type { SqliteStoreOptions } from "./sqlite-open.ts";
+import { openSqlite } from "./sqlite-open.ts";
+import type { Batch, Fault, Outcome, Report } from "./sqlite-writer.ts";
+import { sqliteWriter } from "./sqlite-writes.ts";
+
+const options = workerData as SqliteStoreOptions;
+const port = parentPort!;
+// oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+const report = (what: Report): void => port.postMessage(what);
+
+const opened = await openSqlite(options);
+// Nobody else is about to come: the next batch is sent when this one has been answered.
+const writer = sqliteWriter(opened, options, { gather: queueMicrotask });
+
+port.on("message", (batch: Batch) => {
+  if (batch === "close") {
+    opened.db.close();
+    port.close();
+  } else {
+    // None of them rejects.
+    void Promise.all(batch.map(run)).then(report);
+  }
+});
+report("ready");
+
+async function run([name, args, taken]: Exclude<Batch, "close">[number]): Promise<Outcome> {
+  try {
+    return await writer.write(name, args, taken);
+  } catch (error) {
+    return { fault: faultOf(error) };
+  }
+}
+
+/** An error as it can be sent: of a class of our own its fields would be lost. */
+function faultOf(error: unknown): Fault {
+  if (!(error instanceof DocyardError)) return { error };
+  const { code, message, issues, retryAfterMs, cause } = error;
+  return { error: new Error(message, { cause }), docyard: { code, issues, retryAfterMs } };
+}

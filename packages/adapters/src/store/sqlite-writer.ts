@@ -1,0 +1,312 @@
+/**
+ * Which thread writes: the main one, unless many writes come at once; then one beside it, that comes and goes. A commit
+ * stops its thread for a sync to the disk, and the statements before it take a third of what a small upload takes.
+ * What a write is, and that it is whole and durable, is `sqlite-writes.ts`'s on either thread.
+ */
+
+import { availableParallelism } from "node:os";
+import type { WorkerOptions } from "node:worker_threads";
+import { Worker } from "node:worker_threads";
+import type { ErrorCode } from "@docyard/core";
+import { DocyardError } from "@docyard/core";
+import type { WriteArgs, WriteName, WriteResult } from "./sql-writes.ts";
+import type { OpenSqlite, SqliteStoreOptions } from "./sqlite-open.ts";
+import type { SqliteWriter } from "./sqlite-writes.ts";
+import { sqliteWriter } from "./sqlite-writes.ts";
+
+/** Processors below which a thread would only take turns with the main one. */
+const PROCESSORS_MIN = 2;
+/** Milliseconds without a write after which the thread is ended: it takes some 15 MB while it is there. */
+const IDLE_MS = 10_000;
+/** Writes that are sent together at most: what the thread does in one transaction. */
+const BATCH_MAX = 256;
+/** So many writes in one commit are company: more of them for a while call for the thread, fewer for a while end it. */
+const COMPANY = { here: 4, there: 2 } as const;
+/** How many writes beyond that call for it. */
+const CROWD = 256;
+/** MiB of the thread's young heap, in which a batch lives and dies. */
+const YOUNG_MIB = 4;
+
+/** What the thread is told: writes, or to end. */
+export type Batch =
+  | readonly (readonly [name: WriteName, args: WriteArgs<WriteName>, taken: string])[]
+  | "close";
+
+/** What the thread says: that it is there, or what has become of the batch, in its order. */
+export type Report = "ready" | readonly Outcome[];
+
+export type Outcome = WriteResult<WriteName> | { readonly fault: Fault };
+
+export interface Fault {
+  readonly error: unknown;
+  /** What makes a `DocyardError` of it. */
+  readonly docyard?: {
+    readonly code: ErrorCode;
+    readonly issues: readonly string[] | undefined;
+    readonly retryAfterMs: number | undefined;
+  };
+}
+
+export interface ThreadedWriter extends Pick<SqliteWriter, "write"> {
+  /** Waits for what was asked for, and for the thread's end; nothing may be asked for afterwards. */
+  close(): Promise<void>;
+}
+
+/**
+ * Begins on this thread, unless the other is to be there all the time: then it is waited for. Where no other can be had,
+ * or one has died, it stays here.
+ */
+export async function createWriter(opened: OpenSqlite, options: SqliteStoreOptions): Promise<ThreadedWriter> {
+  const { crowd: enough = CROWD, idleMs = IDLE_MS } = options.writerThread ?? {};
+  const isAlways = enough === 0;
+  /** Null where no thread can be had. */
+  let starter = starterOf(options);
+  let thread: WriterThread | null = null;
+  /** Whether it has the writes. */
+  let isThreaded = false;
+  /** How many writes have come in company lately, as groups and batches tell; between 0 and `enough`. */
+  let crowd = 0;
+  let idle: NodeJS.Timeout | undefined;
+  let ending: Promise<unknown> = Promise.resolve();
+  let isClosing = false;
+
+  const count = (writes: number): void => {
+    const company = isThreaded ? COMPANY.there : COMPANY.here;
+    crowd = Math.min(enough, Math.max(0, crowd + writes - company));
+  };
+  const here = sqliteWriter(opened, options, {
+    onGroup(writes) {
+      count(writes);
+      if (crowd >= enough) void call();
+    },
+  });
+
+  const writeHere = ({ name, args, taken, resolve, reject }: Job): void => {
+    here.write(name, args, taken).then(resolve, reject);
+  };
+
+  /** Resolves once it has the writes, or is not to have them. */
+  const call = (): Promise<void> =>
+    new Promise((called) => {
+      if (starter === null || thread !== null || isClosing) {
+        called();
+        return;
+      }
+      const begun = startThread(starter, {
+        ready() {
+          // Not while this connection has the lock, or is about to: each would wait for the other.
+          void here.idle().then(() => {
+            isThreaded = thread === begun && begun !== null;
+            idle = setTimeout(leave, idleMs).unref();
+            called();
+          });
+        },
+        rest(writes) {
+          count(writes);
+          idle?.refresh();
+          if (crowd === 0) leave();
+        },
+        unsendable: (jobs) => jobs.forEach(writeHere),
+        lost(unsent) {
+          clearTimeout(idle);
+          // Whatever it was may be there the next time as well.
+          starter = null;
+          thread = null;
+          isThreaded = false;
+          unsent.forEach(writeHere);
+          called();
+        },
+      });
+      thread = begun;
+      if (begun !== null) return;
+      starter = null;
+      called();
+    });
+  /** Unless something is under way: whoever wrote here would wait for the other's lock. */
+  const leave = (): void => {
+    if (isAlways || !isThreaded || !thread!.isResting()) return;
+    clearTimeout(idle);
+    ending = Promise.all([ending, thread!.end()]);
+    thread = null;
+    isThreaded = false;
+    crowd = 0;
+  };
+
+  if (isAlways) await call();
+  return {
+    write: (name, args, taken) =>
+      isThreaded ? thread!.write(name, args, taken) : here.write(name, args, taken),
+    async close() {
+      isClosing = true;
+      await here.idle();
+      await Promise.all([ending, thread?.end()]);
+      // What a thread that was lost has left behind.
+      await here.idle();
+    },
+  };
+}
+
+/** How the thread is started; null where there is to be none, or none can open the same database. */
+function starterOf(options: SqliteStoreOptions): (() => Worker) | null {
+  const { file, busyTimeoutMs, cacheKiB, nativeBinding, writerThread = {} } = options;
+  if (writerThread === null || file === ":memory:" || availableParallelism() < PROCESSORS_MIN) return null;
+  // An addon that this thread was given cannot be handed on, and loading it a second time, from another file, would put
+  // a second SQLite into the process: closing a file there takes away the locks that the first one has on it.
+  if (nativeBinding !== undefined) return null;
+  const { start = startFromFile } = writerThread;
+  const workerData = { file, busyTimeoutMs, cacheKiB };
+  return () => start({ ...THREAD_OPTIONS, workerData });
+}
+
+/** What the thread is like, whoever starts it: of this process's environment it needs nothing. */
+const THREAD_OPTIONS: WorkerOptions = {
+  env: {},
+  name: "docyard-writer",
+  resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
+};
+
+/** The one place that knows where the thread's source is; sources end in `.ts`, what is built from them in `.js`. */
+function startFromFile(options: WorkerOptions): Worker {
+  const isSource = import.meta.url.endsWith(".ts");
+  return new Worker(new URL(`./sqlite-thread.${isSource ? "ts" : "js"}`, import.meta.url), {
+    ...options,
+    execArgv: isSource ? ["--conditions=docyard-src", "--disable-warning=ExperimentalWarning"] : [],
+  });
+}
+
+interface Job {
+  readonly name: WriteName;
+  readonly args: WriteArgs<WriteName>;
+  readonly taken: string;
+  readonly resolve: (written: WriteResult<WriteName>) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface WriterThread {
+  readonly write: SqliteWriter["write"];
+  /** Whether nothing is under way. */
+  isResting(): boolean;
+  /** Waits for what is under way, and for the thread's end; repeating it is harmless. */
+  end(): Promise<void>;
+}
+
+interface ThreadEvents {
+  /** It has opened the database. */
+  ready(): void;
+  /** Told after each batch how many writes it had. */
+  rest(writes: number): void;
+  /** Something in these writes is no plain data. */
+  unsendable(jobs: readonly Job[]): void;
+  /** It has died; those writes it has not been told of. Called once, and not after `end`. */
+  lost(unsent: readonly Job[]): void;
+}
+
+/**
+ * Null where threads are forbidden. It keeps the process from ending only while it begins, and while something is under
+ * way.
+ */
+function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null {
+  let worker: Worker;
+  try {
+    worker = start();
+  } catch {
+    return null;
+  }
+  const queue: Job[] = [];
+  /** The batch that the thread has; the next one gathers meanwhile. */
+  let sent: readonly Job[] = [];
+  let isScheduled = false;
+  const exited = Promise.withResolvers<void>();
+  let rested: PromiseWithResolvers<void> | null = null;
+  let hasEnded = false;
+
+  const isResting = (): boolean => queue.length === 0 && sent.length === 0;
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+  const tell = (what: Batch): void => worker.postMessage(what);
+  const send = (): void => {
+    isScheduled = false;
+    if (sent.length > 0 || queue.length === 0) return;
+    const batch = queue.splice(0, BATCH_MAX);
+    try {
+      tell(batch.map(({ name, args, taken }) => [name, args, taken] as const));
+    } catch {
+      on.unsendable(batch);
+      return;
+    }
+    sent = batch;
+    worker.ref();
+  };
+  /** With what else comes in this turn of the event loop. */
+  const schedule = (): void => {
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(send);
+  };
+  const settle = (outcomes: readonly Outcome[]): void => {
+    const jobs = sent;
+    sent = [];
+    worker.unref();
+    for (const [i, outcome] of outcomes.entries()) {
+      if ("fault" in outcome) jobs[i]!.reject(errorOf(outcome.fault));
+      else jobs[i]!.resolve(outcome);
+    }
+    if (queue.length > 0) schedule();
+    else rested?.resolve();
+    on.rest(jobs.length);
+  };
+  const lose = (reason: unknown): void => {
+    if (hasEnded) return;
+    hasEnded = true;
+    // Its transaction may have been committed or not; who asks again finds out.
+    const lost = new Error("the thread that writes to the database has ended", { cause: reason });
+    for (const job of sent) job.reject(lost);
+    sent = [];
+    on.lost(queue.splice(0));
+    rested?.resolve();
+    exited.resolve();
+    void worker.terminate();
+  };
+
+  worker.on("message", (report: Report) => {
+    if (report === "ready") {
+      worker.unref();
+      on.ready();
+    } else {
+      settle(report);
+    }
+  });
+  worker.on("error", lose);
+  worker.on("exit", (code) => {
+    lose(new Error(`it ended with ${code}`));
+    exited.resolve();
+  });
+
+  return {
+    isResting,
+    write: (name, args, taken) =>
+      new Promise((resolve, reject) => {
+        queue.push({ name, args, taken, resolve: resolve as Job["resolve"], reject });
+        schedule();
+      }),
+    async end() {
+      if (!isResting()) await (rested ??= Promise.withResolvers()).promise;
+      if (!hasEnded) {
+        hasEnded = true;
+        worker.ref();
+        tell("close");
+      }
+      await exited.promise;
+    },
+  };
+}
+
+function errorOf({ error, docyard }: Fault): unknown {
+  if (docyard === undefined) return error;
+  const { message, cause } = error as Error;
+  const { code, issues, retryAfterMs } = docyard;
+  return new DocyardError(code, message, {
+    cause,
+    ...(issues === undefined ? {} : { issues }),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
+}
