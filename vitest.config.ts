@@ -13,7 +13,8 @@ const project = (name: string, test: object = {}) => ({
     name,
     include: [`tests/${name}/**/*.test.ts`],
     environment: "node" as const,
-    pool: "threads" as const,
+    // Not threads: V8 13.6 aborts where several of them run undici's WebAssembly (nodejs/node#64500).
+    pool: "forks" as const,
     isolate: false,
     testTimeout: 60_000,
     hookTimeout: 60_000,
@@ -42,7 +43,6 @@ export default defineConfig({
       // Real processes, signals and files: one file at a time, each in a process of its own.
       project("e2e", {
         include: ["tests/e2e/**/*.test.ts", MEMORY_BOUND],
-        pool: "forks",
         isolate: true,
         fileParallelism: false,
         sequence: { groupOrder: 2 },

@@ -34,10 +34,13 @@ export interface SqliteStoreOptions {
 }
 
 export interface WriterThreadOptions {
-  /** How many writes in company call for it. Default 256; with 0 it is there as long as the store is open. */
+  /**
+   * It is called for when so many writes more have come in groups of more than four than were missing in smaller ones.
+   * Default 256; with 0 it is there as long as the store is open.
+   */
   readonly crowd?: number;
-  /** Milliseconds without a write after which it is ended. Default 10,000. */
-  readonly idleMs?: number;
+  /** Milliseconds without two writes at once after which it is ended. Default 10,000. */
+  readonly aloneMs?: number;
   /** Starts the thread with these options. Default: from the file beside this one. */
   readonly start?: (options: WorkerOptions) => Worker;
 }

@@ -1,6 +1,6 @@
 /**
- * Which thread writes: the main one, unless many writes come at once; then one beside it, that comes and goes. A commit
- * stops its thread for a sync to the disk, and the statements before it take a third of what a small upload takes.
+ * Which thread writes: the main one, unless many writes come at once; then one beside it, which comes and goes. A commit
+ * stops its thread for a sync to the disk, and with its statements takes a third of what a small upload takes.
  * What a write is, and that it is whole and durable, is `sqlite-writes.ts`'s on either thread.
  */
 
@@ -16,13 +16,13 @@ import { sqliteWriter } from "./sqlite-writes.ts";
 
 /** Processors below which a thread would only take turns with the main one. */
 const PROCESSORS_MIN = 2;
-/** Milliseconds without a write after which the thread is ended: it takes some 15 MB while it is there. */
-const IDLE_MS = 10_000;
+/** Milliseconds without two writes at once after which the thread is ended: it takes some 15 MB while it is there. */
+const ALONE_MS = 10_000;
 /** Writes that are sent together at most: what the thread does in one transaction. */
 const BATCH_MAX = 256;
-/** So many writes in one commit are company: more of them for a while call for the thread, fewer for a while end it. */
-const COMPANY = { here: 4, there: 2 } as const;
-/** How many writes beyond that call for it. */
+/** Writes that share a commit and are no crowd: larger groups for a while call for the thread. */
+const COMPANY = 4;
+/** How many writes beyond that, less how many below it, call for it. */
 const CROWD = 256;
 /** MiB of the thread's young heap, in which a batch lives and dies. */
 const YOUNG_MIB = 4;
@@ -57,30 +57,26 @@ export interface ThreadedWriter extends Pick<SqliteWriter, "write"> {
  * or one has died, it stays here.
  */
 export async function createWriter(opened: OpenSqlite, options: SqliteStoreOptions): Promise<ThreadedWriter> {
-  const { crowd: enough = CROWD, idleMs = IDLE_MS } = options.writerThread ?? {};
+  const { crowd: enough = CROWD, aloneMs = ALONE_MS } = options.writerThread ?? {};
   const isAlways = enough === 0;
   /** Null where no thread can be had. */
   let starter = starterOf(options);
   let thread: WriterThread | null = null;
   /** Whether it has the writes. */
   let isThreaded = false;
-  /** How many writes have come in company lately, as groups and batches tell; between 0 and `enough`. */
   let crowd = 0;
-  let idle: NodeJS.Timeout | undefined;
+  /** Whether no two writes have come at once for a while, and what tells. */
+  let isAlone = false;
+  let alone: NodeJS.Timeout | undefined;
   let ending: Promise<unknown> = Promise.resolve();
   let isClosing = false;
 
-  const count = (writes: number): void => {
-    const company = isThreaded ? COMPANY.there : COMPANY.here;
-    crowd = Math.min(enough, Math.max(0, crowd + writes - company));
-  };
   const here = sqliteWriter(opened, options, {
     onGroup(writes) {
-      count(writes);
+      crowd = Math.max(0, crowd + writes - COMPANY);
       if (crowd >= enough) void call();
     },
   });
-
   const writeHere = ({ name, args, taken, resolve, reject }: Job): void => {
     here.write(name, args, taken).then(resolve, reject);
   };
@@ -97,18 +93,25 @@ export async function createWriter(opened: OpenSqlite, options: SqliteStoreOptio
           // Not while this connection has the lock, or is about to: each would wait for the other.
           void here.idle().then(() => {
             isThreaded = thread === begun && begun !== null;
-            idle = setTimeout(leave, idleMs).unref();
+            isAlone = false;
+            alone = setTimeout(() => {
+              isAlone = true;
+              leave();
+            }, aloneMs).unref();
             called();
           });
         },
         rest(writes) {
-          count(writes);
-          idle?.refresh();
-          if (crowd === 0) leave();
+          if (writes === 1) {
+            leave();
+          } else {
+            isAlone = false;
+            alone?.refresh();
+          }
         },
         unsendable: (jobs) => jobs.forEach(writeHere),
         lost(unsent) {
-          clearTimeout(idle);
+          clearTimeout(alone);
           // Whatever it was may be there the next time as well.
           starter = null;
           thread = null;
@@ -122,10 +125,10 @@ export async function createWriter(opened: OpenSqlite, options: SqliteStoreOptio
       starter = null;
       called();
     });
-  /** Unless something is under way: whoever wrote here would wait for the other's lock. */
   const leave = (): void => {
-    if (isAlways || !isThreaded || !thread!.isResting()) return;
-    clearTimeout(idle);
+    if (!isAlone || isAlways || !isThreaded) return;
+    // While something is under way whoever wrote here would wait for the other's lock; soon nothing will be.
+    if (!thread!.isResting()) return;
     ending = Promise.all([ending, thread!.end()]);
     thread = null;
     isThreaded = false;
