@@ -48,7 +48,7 @@ await build({
   entryPoints: {
     main: `${dist}main.js`,
     // Threads, which their drivers look for beside themselves.
-    "sqlite-thread": fileURLToPath(import.meta.resolve("@docyard/adapters/store/sqlite-thread")),
+    "sqlite-worker": fileURLToPath(import.meta.resolve("@docyard/adapters/store/sqlite-worker")),
     "mediabunny-worker": fileURLToPath(import.meta.resolve("@docyard/adapters/media/mediabunny-worker")),
   },
   outdir,

@@ -21,7 +21,6 @@ const onSqliteInMemory = async (): Promise<OpenStore> => {
 for (const [name, open] of [
   ["memory", inMemory],
   ["sqlite", () => openSqliteFile()],
-  ["sqlite, written by a thread", () => openSqliteFile({ writerThread: { crowd: 0 } })],
   ["sqlite in memory", onSqliteInMemory],
 ] as const) {
   testArtifactStore(name, open);

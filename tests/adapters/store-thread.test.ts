@@ -17,7 +17,7 @@ import { plainArtifact } from "../arbitraries.ts";
 import type { Folder } from "./store-files.ts";
 import { temporaryFolder } from "./store-files.ts";
 
-const PROGRAM = new URL("../../packages/adapters/src/store/sqlite-thread.ts", import.meta.url);
+const PROGRAM = new URL("../../packages/adapters/src/store/sqlite-worker.ts", import.meta.url);
 const created = { type: "artifact.created", at: 1, by: null } as const;
 const finished = { type: "artifact.completed", at: 2, by: null } as const;
 

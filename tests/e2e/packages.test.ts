@@ -5,10 +5,12 @@
  */
 
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { globSync, readFileSync } from "node:fs";
 import { mkdir, readFile, realpath, rename, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { build, tempFolder } from "./program.ts";
 
@@ -168,6 +170,21 @@ describe("in a project of its own", () => {
       }`;
     await writeFile(join(project, "names.js"), code);
     await run(process.execPath, ["names.js"], { cwd: project });
+  });
+
+  test.each([
+    ["package", () => join(project, "node_modules/@docyard/adapters/dist/store/sqlite-worker.js")],
+    ["bundle", () => join(ROOT, "packages/cli/dist/bundle/sqlite-worker.js")],
+  ])("the thread that writes is in the %s, and begins", async (_, file) => {
+    const writer = new Worker(file(), {
+      workerData: { file: join(project, "thread.db") },
+      execArgv: [],
+      env: {},
+    });
+    expect(await once(writer, "message")).toEqual(["ready"]);
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    writer.postMessage("close");
+    expect(await once(writer, "exit")).toEqual([0]);
   });
 
   test("the whole job is done in process, on SQLite and a disk", async () => {

@@ -171,7 +171,7 @@ const THREAD_OPTIONS: WorkerOptions = {
 /** The one place that knows where the thread's source is; sources end in `.ts`, what is built from them in `.js`. */
 function startFromFile(options: WorkerOptions): Worker {
   const isSource = import.meta.url.endsWith(".ts");
-  return new Worker(new URL(`./sqlite-thread.${isSource ? "ts" : "js"}`, import.meta.url), {
+  return new Worker(new URL(`./sqlite-worker.${isSource ? "ts" : "js"}`, import.meta.url), {
     ...options,
     execArgv: isSource ? ["--conditions=docyard-src", "--disable-warning=ExperimentalWarning"] : [],
   });

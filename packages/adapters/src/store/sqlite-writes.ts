@@ -1,6 +1,6 @@
 /**
  * Writes on one SQLite connection, by name: run in groups, and refused in words that callers can act on.
- * Which thread they run on is `sqlite.ts`'s and `sqlite-thread.ts`'s.
+ * Which thread they run on is `sqlite.ts`'s and `sqlite-worker.ts`'s.
  */
 
 import { DocyardError } from "@docyard/core";

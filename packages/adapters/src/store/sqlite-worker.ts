@@ -11,7 +11,8 @@ import type { Batch, Fault, Outcome, Report } from "./sqlite-writer.ts";
 import { sqliteWriter } from "./sqlite-writes.ts";
 
 const options = workerData as SqliteStoreOptions;
-const port = parentPort!;
+const port = parentPort;
+if (port === null) throw new Error("what writes to SQLite for a store runs in a thread");
 // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
 const report = (what: Report): void => port.postMessage(what);
 
