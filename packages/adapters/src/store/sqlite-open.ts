@@ -39,7 +39,7 @@ export interface WriterThreadOptions {
    * Default 256; with 0 it is there as long as the store is open.
    */
   readonly crowd?: number;
-  /** Milliseconds without two writes at once after which it is ended. Default 10,000. */
+  /** Milliseconds without two writes at once after which it is ended. Default 60,000. */
   readonly aloneMs?: number;
   /** Starts the thread with these options. Default: from the file beside this one. */
   readonly start?: (options: WorkerOptions) => Worker;

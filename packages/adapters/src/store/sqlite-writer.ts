@@ -16,8 +16,11 @@ import { sqliteWriter } from "./sqlite-writes.ts";
 
 /** Processors below which a thread would only take turns with the main one. */
 const PROCESSORS_MIN = 2;
-/** Milliseconds without two writes at once after which the thread is ended: it takes 27 MiB while it is there. */
-const ALONE_MS = 10_000;
+/**
+ * Milliseconds without two writes at once after which the thread is ended: it takes 27 MiB while it is there, and one that
+ * begins has all its code to compile again.
+ */
+const ALONE_MS = 60_000;
 /** Writes that are sent together at most: what the thread does in one transaction. */
 const BATCH_MAX = 256;
 /** Writes that share a commit and are no crowd: larger groups for a while call for the thread. */
