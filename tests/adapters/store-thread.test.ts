@@ -228,6 +228,22 @@ describe("changes nothing", () => {
     expect(isAlive(threads[0]!)).toBe(true);
   });
 
+  test("nor does it hold up those behind it, or the store's end", async () => {
+    const { store } = await threaded({ crowd: 0 });
+    const when = { toJSON: () => "then" } as unknown as string;
+    const odd = plainArtifact(0, { status: "created", metadata: { when } });
+    const [, others] = await Promise.all([
+      store.artifacts.insert(odd, created),
+      insertAll(store, numbers(300, 1)),
+    ]);
+    expect(others.every(({ status }) => status === "fulfilled")).toBe(true);
+    const last = store.artifacts.insert(
+      { ...odd, ...plainArtifact(301), metadata: odd.metadata, status: "created" },
+      created,
+    );
+    await Promise.all([store.close(), last]);
+  });
+
   test("a lock that another process holds is waited for, while others go on", async () => {
     const { store } = await threaded({ crowd: 0 });
     const other = new SqliteDatabase(folder.file);

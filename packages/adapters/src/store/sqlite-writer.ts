@@ -237,6 +237,7 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
       tell(batch.map(({ name, args, taken }) => [name, args, taken] as const));
     } catch {
       on.unsendable(batch);
+      goOn();
       return;
     }
     sent = batch;
@@ -248,6 +249,10 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     isScheduled = true;
     setImmediate(send);
   };
+  const goOn = (): void => {
+    if (queue.length > 0) schedule();
+    else rested?.resolve();
+  };
   const settle = (outcomes: readonly Outcome[]): void => {
     const jobs = sent;
     sent = [];
@@ -256,8 +261,7 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
       if ("fault" in outcome) jobs[i]!.reject(errorOf(outcome.fault));
       else jobs[i]!.resolve(outcome);
     }
-    if (queue.length > 0) schedule();
-    else rested?.resolve();
+    goOn();
     on.rest(jobs.length);
   };
   const lose = (reason: unknown): void => {
