@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { NO_WASM_WRAPPERS } from "./tests/sources.ts";
 
 /** Tests read the sources of every package, so nothing has to be built before them. */
 const conditions = ["docyard-src"];
@@ -13,8 +14,9 @@ const project = (name: string, test: object = {}) => ({
     name,
     include: [`tests/${name}/**/*.test.ts`],
     environment: "node" as const,
-    // Not threads: V8 13.6 aborts where several of them run undici's WebAssembly (nodejs/node#64500).
+    // Not threads, each of which would run WebAssembly beside the others.
     pool: "forks" as const,
+    execArgv: [NO_WASM_WRAPPERS],
     isolate: false,
     testTimeout: 60_000,
     hookTimeout: 60_000,

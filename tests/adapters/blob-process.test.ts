@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
+import { NODE_ARGS } from "../sources.ts";
 import { bytesOfSize, digestOf, readAll, sha256 } from "./blob-bytes.ts";
 import type { Ask, Stats, Told } from "./blob-child.ts";
 import { filesBelow, openDisk, strayFilesAndKeys } from "./blob-harness.ts";
@@ -40,7 +41,7 @@ async function start(mode: "serve" | "write", root: string): Promise<ChildProces
   const child = fork(CHILD, [mode, root], {
     // A small young generation: else what is measured is garbage that V8 has not looked at yet, some 100 MiB of it even
     // in a server that throws every byte away.
-    execArgv: ["--conditions=docyard-src", "--max-semi-space-size=1", "--no-warnings=ExperimentalWarning"],
+    execArgv: [...NODE_ARGS, "--max-semi-space-size=1"],
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   children.push(child);

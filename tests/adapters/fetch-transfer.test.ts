@@ -18,6 +18,7 @@ import { promisify } from "node:util";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { NODE_ARGS } from "../sources.ts";
 import type { Origin } from "./fetch-origin.ts";
 import { PUBLIC, brittle, collect, faultOf, startOrigin } from "./fetch-origin.ts";
 
@@ -611,11 +612,7 @@ test("256 MiB pass through in bounded memory, at the reader's pace", async () =>
     more();
   });
   const child = new URL("fetch-memory.ts", import.meta.url).pathname;
-  const { stdout } = await promisify(execFile)(process.execPath, [
-    "--conditions=docyard-src",
-    child,
-    server.url,
-  ]);
+  const { stdout } = await promisify(execFile)(process.execPath, [...NODE_ARGS, child, server.url]);
   const result = JSON.parse(stdout) as { bytes: number; digest: string; growth: number };
   const whole = createHash("sha256");
   for (let sent = 0; sent < size; sent += piece.length) whole.update(piece);

@@ -16,6 +16,7 @@ import type { FindQuery, Store } from "@docyard/core";
 import SqliteDatabase from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { plainArtifact } from "../arbitraries.ts";
+import { NODE_ARGS } from "../sources.ts";
 import type { Folder } from "./store-files.ts";
 import { temporaryFolder } from "./store-files.ts";
 
@@ -362,7 +363,7 @@ function startWriter(
   const script = fileURLToPath(new URL("./store-writer.ts", import.meta.url));
   const child = spawn(
     process.execPath,
-    ["--conditions=docyard-src", script, folder.file, String(first), String(count), thread],
+    [...NODE_ARGS, script, folder.file, String(first), String(count), thread],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   const acknowledged: number[] = [];

@@ -14,6 +14,7 @@ import SqliteDatabase from "better-sqlite3";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { plainArtifact } from "../arbitraries.ts";
+import { NODE_ARGS } from "../sources.ts";
 import type { Folder } from "./store-files.ts";
 import { temporaryFolder } from "./store-files.ts";
 
@@ -109,7 +110,7 @@ describe("comes and goes", () => {
     `;
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      ["--conditions=docyard-src", "--input-type=module-typescript", "--eval", script, folder.file],
+      [...NODE_ARGS, "--input-type=module-typescript", "--eval", script, folder.file],
       { cwd: new URL("../..", import.meta.url), timeout: 60_000 },
     );
     expect(stdout).toBe("kept\n");

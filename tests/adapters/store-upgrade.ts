@@ -6,6 +6,7 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import type { Migrated } from "../../packages/adapters/src/store/migrations.ts";
 import { expect } from "vitest";
+import { NODE_ARGS } from "../sources.ts";
 import type { OldSchema, Words } from "./old-schemas.ts";
 
 const SCRIPT = fileURLToPath(new URL("./store-upgrader.ts", import.meta.url));
@@ -29,7 +30,7 @@ async function run(
   target: string,
   kill?: string,
 ): Promise<{ signal: unknown; out: string }> {
-  const values = ["--conditions=docyard-src", SCRIPT, name, target, ...(kill === undefined ? [] : [kill])];
+  const values = [...NODE_ARGS, SCRIPT, name, target, ...(kill === undefined ? [] : [kill])];
   const child = spawn(process.execPath, values, { stdio: ["ignore", "pipe", "inherit"] });
   const [out, [, signal]] = await Promise.all([
     text(child.stdout),

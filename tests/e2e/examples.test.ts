@@ -19,6 +19,7 @@ import { createDocyard, createProvisioning } from "@docyard/core";
 import { createApp } from "@docyard/server";
 import { afterEach, describe, expect, test } from "vitest";
 import { sqliteBlobs } from "../../examples/custom-blob/src/sqlite-blobs.ts";
+import { NODE_ARGS } from "../sources.ts";
 import { blocksOf } from "./docs-markdown.ts";
 import { diskOf, doMainJob, firstRunIn, LARGE_MIB, streamLarge, type Target, until } from "./example-kit.ts";
 import { tempFolder } from "./program.ts";
@@ -72,7 +73,7 @@ function start(
   const file = /^node (\S+)$/.exec(scripts.start)?.[1];
   if (file === undefined) throw new Error(`${name} is not started by node alone`);
   // Its input is a pipe, as a shell would make it; Node's own are sockets, which cannot be opened by a path.
-  const command = [process.execPath, "--conditions=docyard-src", file, ...args];
+  const command = [process.execPath, ...NODE_ARGS, file, ...args];
   const child = spawn("sh", ["-c", takesInput ? 'cat | "$@"' : 'exec "$@"', "sh", ...command], {
     cwd: join(EXAMPLES, name),
     env: { PATH: process.env["PATH"]!, ...env },

@@ -18,6 +18,7 @@ import { createDocyard, createProvisioning } from "@docyard/core";
 import type { StudioClient, StudioTarget } from "../http/studio-target.ts";
 import { openStudio } from "../http/studio-target.ts";
 import { openScratch } from "../../packages/adapters/src/media/scratch.ts";
+import { NODE_ARGS } from "../sources.ts";
 import type { Exit, RunOptions, Server } from "./program.ts";
 import { start, startServer, tempFolder } from "./program.ts";
 import { type MediaFiles, openMediaFiles } from "./studio-media.ts";
@@ -219,7 +220,7 @@ function how(cwd: string, { ingest }: ProcessOptions): RunOptions {
   if (ingest === undefined) return { cwd };
   return {
     cwd,
-    nodeArgs: ["--conditions=docyard-src"],
+    nodeArgs: NODE_ARGS,
     bin: PROGRAM,
     env: { DOCYARD_TEST_INGEST: JSON.stringify(ingest) },
   };

@@ -8,10 +8,11 @@ import { createServer, connect, type Server as NetServer, type Socket } from "no
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { type RunOptions, type Server, startServer, tempFolder } from "../e2e/program.ts";
+import { NODE_ARGS } from "../sources.ts";
 
 export const REPLICA: Pick<RunOptions, "bin" | "nodeArgs"> = {
   bin: join(import.meta.dirname, "replica.ts"),
-  nodeArgs: ["--conditions=docyard-src", "--disable-warning=ExperimentalWarning"],
+  nodeArgs: NODE_ARGS,
 };
 
 export interface FleetOptions {

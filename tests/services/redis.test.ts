@@ -9,6 +9,7 @@ import { redisQueue } from "@docyard/adapters/queue/redis";
 import type { Queue, RateLimit } from "@docyard/core";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { NODE_ARGS } from "../sources.ts";
 import { freshRedisDb, startRedis, type FreshRedis, type RedisService } from "./index.ts";
 import { freePort } from "./workspace.ts";
 
@@ -85,7 +86,7 @@ function listen(
 /** A consumer in a process of its own, which does not outlive the test. */
 function forkWorker(...args: string[]): ChildProcess {
   const child = fork(`${import.meta.dirname}/redis-worker.ts`, args, {
-    execArgv: ["--conditions=docyard-src"],
+    execArgv: [...NODE_ARGS],
     stdio: ["ignore", "ignore", "inherit", "ipc"],
   });
   cleanups.push(() => child.kill("SIGKILL"));

@@ -18,6 +18,7 @@ import type { Pair } from "../adapters/store-counts.ts";
 import { checkCounts } from "../adapters/store-counts.ts";
 import { checkHistories } from "../adapters/store-history.ts";
 import { plainArtifact } from "../arbitraries.ts";
+import { NODE_ARGS } from "../sources.ts";
 import type { FreshDatabase, PostgresService } from "./index.ts";
 import { freshDatabase, startPostgres } from "./index.ts";
 
@@ -512,7 +513,7 @@ describe("a server of one's own", () => {
     const store = await open({ url: server.url });
     const writer = spawn(
       process.execPath,
-      ["--conditions=docyard-src", join(import.meta.dirname, "postgres-writer.ts"), server.url, "dock_hung"],
+      [...NODE_ARGS, join(import.meta.dirname, "postgres-writer.ts"), server.url, "dock_hung"],
       { stdio: ["ignore", "pipe", "inherit"] },
     );
     try {
