@@ -1,6 +1,7 @@
 /**
- * The law of totals that are not counted one by one: in a dock of many documents, whose rows leave and join between the
- * questions, here, elsewhere or in vain, combinations of fields and names have the total that the store in memory counts.
+ * The law of totals that are not counted one by one, and of pages that are not read again: in a dock of many documents,
+ * whose rows leave, join or stay and change between the questions, here, elsewhere or in vain, combinations of fields and
+ * names have the total that the store in memory counts, and the rows that it has.
  */
 
 import { memoryStore } from "@docyard/adapters/store/memory";
@@ -117,7 +118,7 @@ export const queryOf = (question: Question): FindQuery => ({
 export const answerOf = (question: Question, { total, rows: page }: Found): unknown => [
   question,
   total,
-  page.map(({ id }) => id),
+  page.map(({ id, version }) => `${id} ${version}`),
 ];
 
 async function ask(store: Store, question: Question): Promise<unknown> {

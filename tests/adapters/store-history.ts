@@ -13,6 +13,7 @@ import type {
   AccountRecord,
   Artifact,
   ArtifactChange,
+  FindQuery,
   NewEvent,
   Quota,
   Store,
@@ -139,6 +140,18 @@ const deeds: fc.Arbitrary<Deed> = fc.oneof(
   },
 );
 
+/** Asked again after each deed: what a store remembers of an answer may not outlive it. */
+const QUERIES: readonly FindQuery[] = DOCKS.flatMap((dockId) =>
+  [{}, { filter: { a: 1 } }].map((asked) => ({
+    dockId,
+    face: "machine" as const,
+    statuses: ["upload_completed" as const],
+    start: { offset: 0 },
+    limit: 3,
+    ...asked,
+  })),
+);
+
 /** What came of it: the answer, or the code of the refusal. */
 async function outcomeOf(store: Store, deed: Deed): Promise<unknown> {
   try {
@@ -201,6 +214,9 @@ async function checkHistory(history: readonly Deed[], subject: Store, copy: Stor
   for (const deed of history) {
     const expected = await outcomeOf(reference, deed);
     expect(await outcomeOf(subject, deed)).toEqual(expected);
+    for (const query of QUERIES) {
+      expect(await subject.artifacts.find(query)).toEqual(await reference.artifacts.find(query));
+    }
   }
   const dumped = await dumpOf(subject);
   expect(inOrder(dumped)).toEqual(inOrder(await dumpOf(reference)));

@@ -384,6 +384,19 @@ describe("several processes", () => {
     await store.close();
   });
 
+  test("a page that one has read is not what another has made of it since", async () => {
+    const [one, other] = [await sqliteStore({ file: folder.file }), await sqliteStore({ file: folder.file })];
+    await one.artifacts.insert(plainArtifact(1), created);
+    const { id, version } = plainArtifact(1);
+    expect((await one.artifacts.find(completed)).rows).toMatchObject([{ id, version }]);
+    await other.artifacts.update(id, version, { dueAt: 7 }, null);
+    expect((await one.artifacts.find(completed)).rows).toMatchObject([{ id, version: version + 1 }]);
+    await other.artifacts.update(id, version + 1, { status: "deleted" }, created);
+    expect(await one.artifacts.find(completed)).toEqual({ rows: [], total: 0, more: false });
+    await one.close();
+    await other.close();
+  });
+
   test.each(["no thread", "thread"] as const)(
     "what a process has acknowledged before SIGKILL is there, whole, with its events and in every index (%s)",
     async (thread) => {

@@ -75,6 +75,42 @@ export const FIND_CASES: readonly StoreCase[] = [
     },
   },
   {
+    name: "find asked again tells of whatever has happened since",
+    async run({ store }) {
+      const rows = [completed(1), completed(2), row(3)];
+      await insertAll(store, rows);
+      const { artifacts } = store;
+      const asked = [{}, { filter: {} }, { limit: 1 }, { start: { offset: 1 } }, { search: "" }];
+      const expectFound = async (...numbers: number[]): Promise<void> => {
+        const found = await Promise.all(numbers.map((number) => artifacts.get({ id: idOf(number) })));
+        const all = found.map((artifact) => summaryOf(artifact!)).sort(compareNewestFirst);
+        for (const over of asked) {
+          const { start, limit } = query(over);
+          const from = start.offset!;
+          expect(await artifacts.find(query(over))).toEqual({
+            rows: all.slice(from, from + limit),
+            total: all.length,
+            more: from + limit < all.length,
+          });
+        }
+      };
+      await expectFound(1, 2);
+      await expectFound(1, 2);
+      // A change that leaves the row where it is: what guards the next one is its version.
+      await artifacts.update(idOf(1), 1, { dueAt: 7 }, null);
+      await expectFound(1, 2);
+      await artifacts.update(idOf(2), 1, {}, event());
+      await expectFound(1, 2);
+      const { digest } = completed(3);
+      await artifacts.update(idOf(3), 1, { status: "upload_completed", digest, updatedAt: 9 }, event());
+      await expectFound(1, 2, 3);
+      await artifacts.update(idOf(1), 2, { status: "deleted" }, event());
+      await expectFound(2, 3);
+      await insertAll(store, [completed(4)]);
+      await expectFound(2, 3, 4);
+    },
+  },
+  {
     name: "find tells of a source its kind, however long it is, and get tells all of it",
     async run({ store }) {
       // What takes the most bytes as JSON is no short text either.

@@ -80,7 +80,7 @@ export interface ListingTable {
   face: Face;
   /** How many there are: the total of the plain list. */
   completed: number;
-  /** Grows with every row that joins or leaves; totals counted earlier hold while it stands still. */
+  /** Grows with every row that joins, leaves or changes; pages and totals of before hold while it stands still. */
   changes: number;
 }
 

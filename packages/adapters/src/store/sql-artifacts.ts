@@ -177,11 +177,11 @@ export function artifactSql(dialect: Dialect): ArtifactSql {
       const artifact = fromRow(after);
       const isListed = after.status === "upload_completed";
       const wasListed = before.status === "upload_completed";
-      if (isListed !== wasListed) {
-        const { metadata } = artifact;
-        const place = yield* isListed ? listings.join(after, metadata) : listings.leave(after, metadata);
-        steps.push({ ...place, by: isListed ? 1 : -1, row: asked(after) });
-      }
+      const { metadata } = artifact;
+      const row = asked(after);
+      if (isListed && wasListed) steps.push({ ...(yield* listings.touch(after)), by: 0, row });
+      else if (isListed) steps.push({ ...(yield* listings.join(after, metadata)), by: 1, row });
+      else if (wasListed) steps.push({ ...(yield* listings.leave(after, metadata)), by: -1, row });
       yield* counts.add(after.dock_id, event === null ? 0 : 1, usageChange(before, after), quota);
       if (event !== null) yield* events.append(artifact, event);
       return artifact;

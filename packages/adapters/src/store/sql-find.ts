@@ -8,6 +8,7 @@ import { compareNewestFirst } from "@docyard/core";
 import { fromSummaryRow } from "./schema.ts";
 import type { SummaryRow } from "./schema.ts";
 import { countingSql } from "./sql-counting.ts";
+import { createKnownPages } from "./sql-known.ts";
 import { marksSql } from "./sql-marks.ts";
 import { CHECK_BATCH, inOrder, matchesSql } from "./sql-matches.ts";
 import type { Candidate, Range, Shape } from "./sql-page.ts";
@@ -37,7 +38,8 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   const matchesOf = matchesSql(pages);
   const count = countingSql(dialect, { pages, sets, totals, matchesOf });
   const ranks = ranksSql(dialect, { pages, totals, marks });
-  const plan = planSql(dialect, pages, totals);
+  const plans = planSql(dialect, pages, totals);
+  const known = createKnownPages();
 
   /** Rows of a part that SQL decides alone. */
   function* rowsOf(part: Part, range: Range, matches: number): Sql<readonly SummaryRow[]> {
@@ -140,8 +142,12 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
   }
 
   function* find(query: Asked): Sql<Found> {
+    const listing = yield* plans.listing(query);
+    const again = listing && known.page(listing, query);
+    if (again !== undefined) return again;
     const parts: CountedPart[] = [];
-    for (const part of yield* plan(query)) parts.push({ ...part, total: yield* count(part, query) });
+    for (const part of yield* plans.parts(query, listing))
+      parts.push({ ...part, total: yield* count(part, query) });
     const matches = parts.reduce((sum, { total }) => sum + total, 0);
     const range = rangeOf(query, matches);
     if (range.limit === 0) return { rows: [], total: matches, more: false };
@@ -150,7 +156,9 @@ export function findSql(dialect: Dialect, recent: Recent, sets: TermSets): (quer
     const page = sorted.slice(0, query.limit);
     const { offset } = query.start;
     const more = offset === undefined ? sorted.length > query.limit : offset + page.length < matches;
-    return { rows: page, total: matches, more };
+    const found = { rows: page, total: matches, more };
+    if (listing !== undefined) known.remember(listing, query, found, rows);
+    return found;
   }
 
   return (query) => untilFinished((allowance) => find({ ...query, allowance }));

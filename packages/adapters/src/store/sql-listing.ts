@@ -33,6 +33,8 @@ export interface Listings {
   /** The same for many rows, in few statements. */
   joinAll(joining: readonly Joining[]): Sql<void>;
   leave(row: ListedRow, metadata: JsonObject): Sql<Place>;
+  /** For a change of a row that stays where it is. */
+  touch(row: ListedRow): Sql<Place>;
 }
 
 interface TermKey extends Term {
@@ -82,14 +84,15 @@ export function listingsSql(dialect: Dialect): Listings {
         .where("dock_id", "=", p.dockId)
         .where("face", "=", p.face),
   });
-  const left = statement((p: ListingKey) =>
+  const changing = (p: ListingKey) =>
     db
       .updateTable("listing_count")
-      .set({ completed: sql<number>`completed - 1`, changes: sql<number>`changes + 1` })
+      .set({ changes: sql<number>`changes + 1` })
       .where("dock_id", "=", p.dockId)
       .where("face", "=", p.face)
-      .returning(["n", "changes"]),
-  );
+      .returning(["n", "changes"]);
+  const touched = statement(changing);
+  const left = statement((p: ListingKey) => changing(p).set({ completed: sql<number>`completed - 1` }));
   const counted = statement((p: TermKey) =>
     db
       .insertInto("term")
@@ -196,6 +199,10 @@ export function listingsSql(dialect: Dialect): Listings {
         if (found.documents === 0) yield unread(forgotten({ id: found.id }));
       }
       if (names.write !== null) yield names.write.remove({ listing, n: row.n, folded: row.folded });
+      return { listing, change: changes };
+    },
+    *touch({ dock_id: dockId, face }) {
+      const { n: listing, changes } = (yield* first(touched({ dockId, face })))!;
       return { listing, change: changes };
     },
   };

@@ -83,11 +83,17 @@ interface Base {
   readonly isBounded: boolean;
 }
 
-/**
- * Makes the operation that plans a query: parts without a row in common, together all rows that may match. Throws
- * `Unfinished` where it has to count names first.
- */
-export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query: Asked) => Sql<Part[]> {
+export interface Plans {
+  /** The listing that a query is about, as it is now; undefined where it asks for no completed row, or there never was one. */
+  listing(query: FindQuery): Sql<Listing | undefined>;
+  /**
+   * Parts without a row in common, together all rows that may match.
+   * @throws Unfinished where names have to be counted first
+   */
+  parts(query: Asked, listing: Listing | undefined): Sql<Part[]>;
+}
+
+export function planSql(dialect: Dialect, pages: Pages, totals: Totals): Plans {
   const { db, names, sliceMax = Number.POSITIVE_INFINITY } = dialect;
   const listingOf = statement((p: { dockId: string; face: Face }) =>
     db
@@ -235,31 +241,32 @@ export function planSql(dialect: Dialect, pages: Pages, totals: Totals): (query:
     };
   }
 
-  return function* plan(query) {
-    const base = baseOf(query);
-    if (base === null) return [];
-    const statuses = [...new Set(query.statuses)].sort();
-    const others = statuses.filter((status) => status !== "upload_completed");
-    const rest = others.length > 0 ? listPart(others, base) : null;
-    const listing =
-      others.length < statuses.length
-        ? yield* first(listingOf({ dockId: query.dockId, face: query.face }))
-        : undefined;
-    // A dock and face without a listing has never completed a row.
-    if (listing === undefined) return rest === null ? [] : [rest];
-    if (rest === null) {
+  return {
+    *listing({ dockId, face, statuses }) {
+      if (!statuses.includes("upload_completed")) return undefined;
+      return yield* first(listingOf({ dockId, face }));
+    },
+    *parts(query, listing) {
+      const base = baseOf(query);
+      if (base === null) return [];
+      const statuses = [...new Set(query.statuses)].sort();
+      const others = statuses.filter((status) => status !== "upload_completed");
+      const rest = others.length > 0 ? listPart(others, base) : null;
+      if (listing === undefined) return rest === null ? [] : [rest];
+      if (rest === null) {
+        const part = yield* completedPart(query, listing, base);
+        return part === null ? [] : [part];
+      }
+      const isPlain = base.part === null && query.mediaType === undefined && rest.check === null;
+      if (isPlain) {
+        // Nothing to look up: one walk merges all statuses, and only the unfinished ones need counting.
+        const whole = listPart(statuses, base);
+        if (base.isBounded) return [whole];
+        return [{ ...whole, known: listing.completed + (yield* pages.count(rest.shape, rest.values)) }];
+      }
       const part = yield* completedPart(query, listing, base);
-      return part === null ? [] : [part];
-    }
-    const isPlain = base.part === null && query.mediaType === undefined && rest.check === null;
-    if (isPlain) {
-      // Nothing to look up: one walk merges all statuses, and only the unfinished ones need counting.
-      const whole = listPart(statuses, base);
-      if (base.isBounded) return [whole];
-      return [{ ...whole, known: listing.completed + (yield* pages.count(rest.shape, rest.values)) }];
-    }
-    const part = yield* completedPart(query, listing, base);
-    return part === null ? [rest] : [part, rest];
+      return part === null ? [rest] : [part, rest];
+    },
   };
 }
 

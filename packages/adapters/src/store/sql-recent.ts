@@ -20,8 +20,8 @@ export interface Step {
   readonly listing: number;
   /** The listing's `changes` with this one. */
   readonly change: number;
-  /** 1: the row joined; -1: it left. */
-  readonly by: 1 | -1;
+  /** 1: the row joined; -1: it left; 0: something of it changed that nobody can ask for. */
+  readonly by: 1 | -1 | 0;
   readonly row: AskedRow;
 }
 

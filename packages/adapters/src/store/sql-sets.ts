@@ -225,7 +225,8 @@ function hasTerm({ metadata, media_type: mediaType }: AskedRow, { path, value }:
 
 /** The set after rows with the term have joined or left. */
 function withSteps(before: NumberSet, steps: readonly Step[]): NumberSet {
-  const last = [...new Map(steps.map(({ row, by }) => [row.n, by]))];
+  const moves = steps.filter(({ by }) => by !== 0);
+  const last = [...new Map(moves.map(({ row, by }) => [row.n, by]))];
   const those = (by: Step["by"]): Float64Array =>
     Float64Array.from(last.filter((step) => step[1] === by).map(([n]) => n));
   return changed(changed(before, those(-1), false), those(1), true);

@@ -5,6 +5,7 @@
 
 import type { AccountKind, AccountOf, AccountRecord, Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
+import { frozen } from "../frozen.ts";
 import { accountSql } from "./sql-accounts.ts";
 import { artifactSql } from "./sql-artifacts.ts";
 import type { Snapshot } from "./sql-dump.ts";
@@ -154,10 +155,4 @@ function createTurnMemo() {
       }
     },
   };
-}
-
-/** Shared by several callers, so that none of them may change it. */
-function frozen<R extends AccountRecord>(record: R): R {
-  for (const member of Object.values(record)) Object.freeze(member);
-  return Object.freeze(record);
 }
