@@ -4,16 +4,14 @@
  */
 
 import { createHash } from "node:crypto";
-import { availableParallelism } from "node:os";
 import type { WorkerOptions } from "node:worker_threads";
 import { Worker } from "node:worker_threads";
+import { isThreadWorthwhile } from "../threads.ts";
 
 /** Bytes of a body from which on it goes to the thread: for less, the trips there and back cost more than they give. */
 export const THREADED_BYTES_MIN: number = 8 * 1024 * 1024;
 /** Bodies on the thread at once. It has one processor full long before; those beyond are hashed in line, on another. */
 export const THREADED_BODIES_MAX: number = 8;
-/** Processors below which a thread would only take turns with the main one. */
-const PROCESSORS_MIN = 2;
 /** Milliseconds without a body after which the thread is ended: it takes some 11 MB while it is there. */
 const IDLE_MS = 10_000;
 /** MiB of the thread's heap: hashes and the addresses of bytes, not the bytes. */
@@ -61,11 +59,11 @@ export interface HasherOptions {
 /** The options are for tests. */
 export function createHasher({
   startThread = (program, options) => new Worker(program, options),
-  processors = availableParallelism(),
+  processors,
   idleMs = IDLE_MS,
 }: HasherOptions = {}): Hasher {
   /** Undefined before there is one and after it was idle; null where none can be had, or has failed. */
-  let thread: Thread | null | undefined = processors < PROCESSORS_MIN ? null : undefined;
+  let thread: Thread | null | undefined = isThreadWorthwhile(processors) ? undefined : null;
   return {
     start(size) {
       if (size < THREADED_BYTES_MIN) return inLine();

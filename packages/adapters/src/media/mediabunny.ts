@@ -9,6 +9,7 @@
 import type { Clip, Media, MediaFacts, MediaInput, SourceBody } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
 import { Worker } from "node:worker_threads";
+import { threadProgram } from "../threads.ts";
 import { RESULT_BYTES_DEFAULT } from "./limits.ts";
 import type { JoinReport } from "./protocol.ts";
 import { fileInput, openScratch } from "./scratch.ts";
@@ -96,11 +97,8 @@ export function mediabunnyMedia(options: MediabunnyMediaOptions): Media {
   };
 }
 
-/** The one place that knows where the thread's source is; sources end in `.ts`, what is built from them in `.js`. */
-const startFromFile: StartWorker = (options) => {
-  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-  return new Worker(new URL(`./mediabunny-worker.${extension}`, import.meta.url), options);
-};
+const startFromFile: StartWorker = (options) =>
+  new Worker(threadProgram("mediabunny-worker", import.meta.url), options);
 
 /** The media type by the first bytes, else by the name; the same for every media driver. */
 export async function contentTypeOf(input: MediaInput, name: string): Promise<string> {

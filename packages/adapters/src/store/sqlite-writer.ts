@@ -4,18 +4,16 @@
  * What a write is, and that it is whole and durable, is `sqlite-writes.ts`'s on either thread.
  */
 
-import { availableParallelism } from "node:os";
 import type { WorkerOptions } from "node:worker_threads";
 import { Worker } from "node:worker_threads";
 import type { ErrorCode } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
+import { isSource, isThreadWorthwhile, threadProgram } from "../threads.ts";
 import type { WriteArgs, WriteName, WriteResult } from "./sql-writes.ts";
 import type { OpenSqlite, SqliteStoreOptions } from "./sqlite-open.ts";
 import type { SqliteWriter } from "./sqlite-writes.ts";
 import { sqliteWriter } from "./sqlite-writes.ts";
 
-/** Processors below which a thread would only take turns with the main one. */
-const PROCESSORS_MIN = 2;
 /**
  * Milliseconds without two writes at once after which the thread is ended: it takes 27 MiB while it is there, and one that
  * begins has all its code to compile again.
@@ -155,7 +153,7 @@ export async function createWriter(opened: OpenSqlite, options: SqliteStoreOptio
 /** How the thread is started; null where there is to be none, or none can open the same database. */
 function starterOf(options: SqliteStoreOptions): (() => Worker) | null {
   const { file, busyTimeoutMs, cacheKiB, nativeBinding, writerThread = {} } = options;
-  if (writerThread === null || file === ":memory:" || availableParallelism() < PROCESSORS_MIN) return null;
+  if (writerThread === null || file === ":memory:" || !isThreadWorthwhile()) return null;
   // An addon that this thread was given cannot be handed on, and loading it a second time, from another file, would put
   // a second SQLite into the process: closing a file there takes away the locks that the first one has on it.
   if (nativeBinding !== undefined) return null;
@@ -171,12 +169,12 @@ const THREAD_OPTIONS: WorkerOptions = {
   resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
 };
 
-/** The one place that knows where the thread's source is; sources end in `.ts`, what is built from them in `.js`. */
 function startFromFile(options: WorkerOptions): Worker {
-  const isSource = import.meta.url.endsWith(".ts");
-  return new Worker(new URL(`./sqlite-worker.${isSource ? "ts" : "js"}`, import.meta.url), {
+  return new Worker(threadProgram("sqlite-worker", import.meta.url), {
     ...options,
-    execArgv: isSource ? ["--conditions=docyard-src", "--disable-warning=ExperimentalWarning"] : [],
+    execArgv: isSource(import.meta.url)
+      ? ["--conditions=docyard-src", "--disable-warning=ExperimentalWarning"]
+      : [],
   });
 }
 
