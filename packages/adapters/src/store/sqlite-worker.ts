@@ -20,13 +20,15 @@ const opened = await openSqlite(options);
 // Nobody else is about to come: the next batch is sent when this one has been answered.
 const writer = sqliteWriter(opened, options, { gather: queueMicrotask });
 
+let reported = Promise.resolve();
 port.on("message", (batch: Batch) => {
   if (batch === "close") {
     opened.db.close();
     port.close();
   } else {
-    // None of them rejects.
-    void Promise.all(batch.map(run)).then(report);
+    // None of them rejects. What waits for another process's lock is not overtaken by what came later.
+    const outcomes = Promise.all(batch.map(run));
+    reported = reported.then(async () => report(await outcomes));
   }
 });
 report("ready");

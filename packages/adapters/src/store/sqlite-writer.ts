@@ -21,6 +21,10 @@ import { sqliteWriter } from "./sqlite-writes.ts";
 const ALONE_MS = 60_000;
 /** Writes that are sent together at most: what the thread does in one transaction. */
 const BATCH_MAX = 256;
+/** Writes that are sent at once, so that the thread works while this one goes on with its turn. */
+const BATCH_ENOUGH = 6;
+/** Batches that the thread has at once: while it works on one, another is on its way. */
+const SENT_MAX = 2;
 /** Writes that share a commit and are no crowd: larger groups for a while call for the thread. */
 const COMPANY = 4;
 /** How many writes beyond that, less how many below it, call for it. */
@@ -33,7 +37,7 @@ export type Batch =
   | readonly (readonly [name: WriteName, args: WriteArgs<WriteName>, taken: string])[]
   | "close";
 
-/** What the thread says: that it is there, or what has become of the batch, in its order. */
+/** What the thread says: that it is there, or what has become of a batch, in its order; of batches likewise. */
 export type Report = "ready" | readonly Outcome[];
 
 export type Outcome = WriteResult<WriteName> | { readonly fault: Fault };
@@ -217,8 +221,8 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     return null;
   }
   const queue: Job[] = [];
-  /** The batch that the thread has; the next one gathers meanwhile. */
-  let sent: readonly Job[] = [];
+  /** The batches that the thread has, in order; the next one gathers meanwhile. */
+  const sent: (readonly Job[])[] = [];
   let isScheduled = false;
   const exited = Promise.withResolvers<void>();
   let rested: PromiseWithResolvers<void> | null = null;
@@ -229,7 +233,7 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
   const tell = (what: Batch): void => worker.postMessage(what);
   const send = (): void => {
     isScheduled = false;
-    if (sent.length > 0 || queue.length === 0) return;
+    if (sent.length >= SENT_MAX || queue.length === 0) return;
     const batch = queue.splice(0, BATCH_MAX);
     try {
       tell(batch.map(({ name, args, taken }) => [name, args, taken] as const));
@@ -238,10 +242,10 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
       goOn();
       return;
     }
-    sent = batch;
+    sent.push(batch);
     worker.ref();
   };
-  /** With what else comes in this turn of the event loop. */
+  /** With what else comes in this turn of the event loop, until that is enough. */
   const schedule = (): void => {
     if (isScheduled) return;
     isScheduled = true;
@@ -249,12 +253,11 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
   };
   const goOn = (): void => {
     if (queue.length > 0) schedule();
-    else rested?.resolve();
+    else if (sent.length === 0) rested?.resolve();
   };
   const settle = (outcomes: readonly Outcome[]): void => {
-    const jobs = sent;
-    sent = [];
-    worker.unref();
+    const jobs = sent.shift()!;
+    if (sent.length === 0) worker.unref();
     for (const [i, outcome] of outcomes.entries()) {
       if ("fault" in outcome) jobs[i]!.reject(errorOf(outcome.fault));
       else jobs[i]!.resolve(outcome);
@@ -267,8 +270,7 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     hasEnded = true;
     // Its transaction may have been committed or not; who asks again finds out.
     const lost = new Error("the thread that writes to the database has ended", { cause: reason });
-    for (const job of sent) job.reject(lost);
-    sent = [];
+    for (const job of sent.splice(0).flat()) job.reject(lost);
     on.lost(queue.splice(0));
     rested?.resolve();
     exited.resolve();
@@ -294,7 +296,8 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     write: (name, args, taken) =>
       new Promise((resolve, reject) => {
         queue.push({ name, args, taken, resolve: resolve as Job["resolve"], reject });
-        schedule();
+        if (queue.length >= BATCH_ENOUGH) send();
+        else schedule();
       }),
     async end() {
       if (!isResting()) await (rested ??= Promise.withResolvers()).promise;
