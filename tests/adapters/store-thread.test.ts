@@ -263,6 +263,23 @@ describe("changes nothing", () => {
   });
 });
 
+test("each of several batches at once hears what became of itself, whichever had to wait for a lock", async () => {
+  const { store, threads } = await threaded({ crowd: 0 });
+  await insertAll(store, numbers(3));
+  const other = new SqliteDatabase(folder.file);
+  other.exec("begin immediate");
+  const sending = vi.spyOn(threads[0]!, "postMessage");
+  // Every fifth is there already: no two batches of six have the same outcomes.
+  const writing = numbers(20).map((n) => insertAll(store, [n % 5 === 0 ? 0 : n + 10]));
+  expect(sending).toHaveBeenCalledTimes(2);
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  other.exec("commit");
+  other.close();
+  const refused = (await Promise.all(writing)).map(([outcome]) => outcome!.status === "rejected");
+  expect(refused).toEqual(numbers(20).map((n) => n % 5 === 0));
+  expect(sending.mock.calls.length).toBeGreaterThan(2);
+});
+
 describe("its death", () => {
   test("in the middle of writes: each is kept or refused, none is lost that was answered, and writing goes on", async () => {
     const { store, threads } = await threaded({ crowd: 0 });
