@@ -109,7 +109,7 @@ function memoryArtifacts(
     const seq = (events.at(-1)?.seq ?? 0) + 1;
     const { type, at, by, data = {} } = event;
     const { dockId, id: artifactId } = artifact;
-    events.push(Object.freeze({ dockId, artifactId, seq, type, at, by, data: frozen(data) }));
+    events.push(Object.freeze({ dockId, artifactId, seq, type, at, by, data: frozenCopy(data) }));
     logs.set(dockId, events);
   };
 
@@ -155,7 +155,7 @@ function memoryArtifacts(
       call(() => {
         requireFreeId(artifact);
         requireUniqueContent(artifact);
-        put(null, frozen(artifact), quota);
+        put(null, frozenCopy(artifact), quota);
         log(artifact, event);
       }),
 
@@ -167,7 +167,7 @@ function memoryArtifacts(
       call(() => {
         const before = rows.get(id);
         if (before === undefined || before.version !== version) return null;
-        const given = Object.entries(frozen(change)).filter(([, value]) => value !== undefined);
+        const given = Object.entries(frozenCopy(change)).filter(([, value]) => value !== undefined);
         const after: Artifact = Object.freeze({
           ...before,
           ...Object.fromEntries(given),
@@ -243,7 +243,7 @@ function memoryArtifacts(
         if (rows.has(artifact.id)) return false;
         requireFreeId(artifact);
         requireUniqueContent(artifact);
-        put(null, frozen(artifact));
+        put(null, frozenCopy(artifact));
         return true;
       }
       const { event } = record;
@@ -251,7 +251,7 @@ function memoryArtifacts(
       if (events.some(({ seq }) => seq === event.seq)) return false;
       logs.set(
         event.dockId,
-        [...events, frozen(event)].sort((a, b) => a.seq - b.seq),
+        [...events, frozenCopy(event)].sort((a, b) => a.seq - b.seq),
       );
       return true;
     },
@@ -350,7 +350,7 @@ function memoryAccounts(call: Call): Loadable<AccountStore, AccountRecord> {
   const port: AccountStore = {
     insert: (added) =>
       call(() => {
-        records = requireUnique([...records, ...added.map((record) => frozen(record))]);
+        records = requireUnique([...records, ...added.map((record) => frozenCopy(record))]);
       }),
 
     find: (kind, by) =>
@@ -372,7 +372,7 @@ function memoryAccounts(call: Call): Loadable<AccountStore, AccountRecord> {
       call(() => {
         const before = ofKind(kind).find((record) => record.id === id);
         if (before === undefined) return null;
-        const after = frozen(changed(before, change));
+        const after = frozenCopy(changed(before, change));
         records = requireUnique(records.map((record) => (record === before ? after : record)));
         return after;
       }),
@@ -386,7 +386,7 @@ function memoryAccounts(call: Call): Loadable<AccountStore, AccountRecord> {
         .map((account) => ({ kind: "account", account })),
     load(account) {
       if (records.some(({ kind, id }) => kind === account.kind && id === account.id)) return false;
-      records = requireUnique([...records, frozen(account)]);
+      records = requireUnique([...records, frozenCopy(account)]);
       return true;
     },
     snapshot: () => {
@@ -399,11 +399,11 @@ function memoryAccounts(call: Call): Loadable<AccountStore, AccountRecord> {
 }
 
 /** A copy that nobody can change, neither the caller who handed the value in nor one who is handed it out. */
-function frozen<T>(value: T): T {
+function frozenCopy<T>(value: T): T {
   if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return Object.freeze(value.map(frozen)) as T;
+  if (Array.isArray(value)) return Object.freeze(value.map(frozenCopy)) as T;
   // From entries, since a plain assignment would take a member named __proto__ for something else.
   return Object.freeze(
-    Object.fromEntries(Object.entries(value).map(([name, member]) => [name, frozen(member)])),
+    Object.fromEntries(Object.entries(value).map(([name, member]) => [name, frozenCopy(member)])),
   ) as T;
 }

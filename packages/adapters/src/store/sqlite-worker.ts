@@ -17,7 +17,7 @@ if (port === null) throw new Error("what writes to SQLite for a store runs in a 
 const report = (what: Report): void => port.postMessage(what);
 
 const opened = await openSqlite(options);
-// Nobody else is about to come: the next batch is sent when this one has been answered.
+// Whoever was about to come is in the batch already; what comes later has a message, and a commit, of its own.
 const writer = sqliteWriter(opened, options, { gather: queueMicrotask });
 
 let reported = Promise.resolve();
