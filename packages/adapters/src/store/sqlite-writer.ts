@@ -21,8 +21,11 @@ import { sqliteWriter } from "./sqlite-writes.ts";
 const ALONE_MS = 60_000;
 /** Writes that are sent together at most: what the thread does in one transaction. */
 const BATCH_MAX = 256;
-/** Writes that are sent at once, so that the thread works while this one goes on with its turn. */
-const BATCH_ENOUGH = 6;
+/**
+ * Writes that are sent at once, so that the thread works while this one goes on with its turn; fewer only to a thread that
+ * has nothing to do: a commit costs as much for two writes as for eight.
+ */
+const BATCH_ENOUGH = 8;
 /** Batches that the thread has at once: while it works on one, another is on its way. */
 const SENT_MAX = 2;
 /** Writes that share a commit and are no crowd: larger groups for a while call for the thread. */
@@ -33,14 +36,17 @@ const CROWD = 256;
 const YOUNG_MIB = 4;
 
 /** What the thread is told: writes, or to end. */
-export type Batch =
-  | readonly (readonly [name: WriteName, args: WriteArgs<WriteName>, taken: string])[]
-  | "close";
+export type Batch = readonly SentWrite[] | "close";
+
+export type SentWrite = readonly [name: WriteName, args: WriteArgs<WriteName>, taken: string];
 
 /** What the thread says: that it is there, or what has become of a batch, in its order; of batches likewise. */
 export type Report = "ready" | readonly Outcome[];
 
-export type Outcome = WriteResult<WriteName> | { readonly fault: Fault };
+/** Null for what is done and has nothing to tell, as an insertion. */
+export type Outcome = WriteResult<WriteName> | null | { readonly fault: Fault };
+
+const NOTHING_TOLD: WriteResult<"insertArtifact"> = { value: undefined, steps: [] };
 
 export interface Fault {
   readonly error: unknown;
@@ -233,10 +239,14 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
   const tell = (what: Batch): void => worker.postMessage(what);
   const send = (): void => {
     isScheduled = false;
-    if (sent.length >= SENT_MAX || queue.length === 0) return;
+    const enough = sent.length === 0 ? 1 : BATCH_ENOUGH;
+    if (sent.length >= SENT_MAX || queue.length < enough) return;
     const batch = queue.splice(0, BATCH_MAX);
+    // Pushed one by one: in an array that could have holes, as one that is mapped, V8 looks for each element by name.
+    const writes: SentWrite[] = [];
+    for (const { name, args, taken } of batch) writes.push([name, args, taken]);
     try {
-      tell(batch.map(({ name, args, taken }) => [name, args, taken] as const));
+      tell(writes);
     } catch {
       on.unsendable(batch);
       goOn();
@@ -245,7 +255,7 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     sent.push(batch);
     worker.ref();
   };
-  /** With what else comes in this turn of the event loop, until that is enough. */
+  /** With what else comes in this turn of the event loop, or until the thread has nothing to do. */
   const schedule = (): void => {
     if (isScheduled) return;
     isScheduled = true;
@@ -259,8 +269,10 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     const jobs = sent.shift()!;
     if (sent.length === 0) worker.unref();
     for (const [i, outcome] of outcomes.entries()) {
-      if ("fault" in outcome) jobs[i]!.reject(errorOf(outcome.fault));
-      else jobs[i]!.resolve(outcome);
+      const { resolve, reject } = jobs[i]!;
+      if (outcome === null) resolve(NOTHING_TOLD);
+      else if ("fault" in outcome) reject(errorOf(outcome.fault));
+      else resolve(outcome);
     }
     goOn();
     on.rest(jobs.length);
