@@ -264,12 +264,16 @@ export function filenameFault(name: string): string | null {
   return null;
 }
 
+const ASCII = /^[\0-\x7f]*$/;
+
 /**
  * A filename folded for search: blind to case and to how letters are composed. Case is folded one code point at a time
  * (up, then down: that joins ß with SS and both small sigmas), so that folding never depends on the neighbours and a
  * folded part is always found in the folded whole. Folding twice changes nothing more.
  */
 export function foldName(name: string): string {
+  // Nearly all names are ASCII, of which this is the same, and a tenth of the work.
+  if (ASCII.test(name)) return name.toLowerCase();
   let folded = "";
   for (const char of name.normalize("NFC")) {
     for (const upper of char.toLowerCase().toUpperCase()) folded += upper.toLowerCase();
