@@ -316,10 +316,8 @@ async function reportCorruption(context: Context, grant: BlobGrant, reason: stri
 }
 
 function principalOf(client: MachineClient, scopes: readonly string[]): Principal {
-  return {
-    id: client.id,
-    organizationId: client.organizationId,
-    dockId: client.dockId,
-    scopes: client.scopes.filter((scope: Scope) => scopes.includes(scope)),
-  };
+  // For every request, and of a list that is frozen: V8 compiles no `filter` of those.
+  const granted: Scope[] = [];
+  for (const scope of client.scopes) if (scopes.includes(scope)) granted.push(scope);
+  return { id: client.id, organizationId: client.organizationId, dockId: client.dockId, scopes: granted };
 }

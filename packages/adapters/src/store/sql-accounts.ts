@@ -5,6 +5,8 @@
 
 import type { AccountKind, AccountOf, AccountRecord } from "@docyard/core";
 import { handleOf } from "@docyard/core";
+import { setBounded } from "../bounded-map.ts";
+import { frozen } from "../frozen.ts";
 import { changed, organizationOf } from "./account.ts";
 import type { AccountTable } from "./schema.ts";
 import type { Dialect, Sql } from "./sql.ts";
@@ -13,6 +15,7 @@ import { all, first, statement, text, unread } from "./sql.ts";
 /** The port's methods as operations; each must run within one transaction. */
 export interface AccountSql {
   insert(records: readonly AccountRecord[]): Sql<void>;
+  /** Frozen: as long as it is as it was, whoever asks is given the same record. */
   find<K extends AccountKind>(
     kind: K,
     by: { readonly id: string } | { readonly handle: string },
@@ -25,7 +28,12 @@ export interface AccountSql {
   ): Sql<AccountOf<K> | null>;
 }
 
+/** Records of which the parsed form is kept. */
+const PARSED_MAX = 1_000;
+
 export function accountSql({ db, lock }: Dialect): AccountSql {
+  /** By id or handle. What is written in the row is read each time, and parsed only where it is not the same. */
+  const parsed = new Map<string, { readonly body: string; readonly record: AccountRecord }>();
   const bodies = db.selectFrom("account").select("body");
   const added = statement((p: AccountTable) =>
     db.insertInto("account").values({
@@ -77,7 +85,13 @@ export function accountSql({ db, lock }: Dialect): AccountSql {
       const row = yield* first(
         "id" in by ? byId({ kind, id: by.id }) : byHandle({ kind, handle: by.handle }),
       );
-      return row === undefined ? null : fromBody<K>(row.body);
+      if (row === undefined) return null;
+      const name = "id" in by ? by.id : by.handle;
+      const known = parsed.get(name);
+      if (known?.body === row.body) return known.record as AccountOf<K>;
+      const record = frozen(fromBody<K>(row.body));
+      setBounded(parsed, name, { body: row.body, record }, PARSED_MAX);
+      return record;
     },
     *list<K extends AccountKind>(kind: K, organizationId?: string) {
       const query = organizationId === undefined ? everyOne({ kind }) : everyOneOf({ kind, organizationId });

@@ -5,7 +5,6 @@
 
 import type { AccountKind, AccountOf, AccountRecord, Store } from "@docyard/core";
 import { DocyardError } from "@docyard/core";
-import { frozen } from "../frozen.ts";
 import { accountSql } from "./sql-accounts.ts";
 import { artifactSql } from "./sql-artifacts.ts";
 import type { Snapshot } from "./sql-dump.ts";
@@ -143,7 +142,7 @@ function createTurnMemo() {
       const known = reads.get(name);
       if (known !== undefined) return known as Promise<R | null>;
       if (reads.size === 0) setImmediate(() => reads.clear());
-      const reading = read().then((record) => (record === null ? null : frozen(record)));
+      const reading = read();
       reads.set(name, reading);
       return reading;
     },
