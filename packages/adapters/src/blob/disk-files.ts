@@ -99,7 +99,9 @@ export function createBlobFiles(io: DiskIo, root: string): BlobFiles {
   const lock = createKeyedLock();
   const digests = createDigestCache();
 
-  const pathFor = (key: string): string => join(root, checkKey(key));
+  // A key that passes has nothing for `join` to do, which was a hundredth of a small upload.
+  const folder = join(root, "/");
+  const pathFor = (key: string): string => folder + checkKey(key);
   // Unlike any other process's, on any machine that shares the folder.
   const tempPrefix = join(tempDirectory, `${process.pid}-${randomBytes(12).toString("hex")}-`);
   let temps = 0;
