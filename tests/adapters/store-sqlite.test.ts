@@ -15,6 +15,7 @@ import { probeSqliteFile } from "@docyard/adapters/store/sqlite-probe";
 import type { FindQuery, Store } from "@docyard/core";
 import SqliteDatabase from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { client } from "../../packages/adapters/src/conformance/account-records.ts";
 import { plainArtifact } from "../arbitraries.ts";
 import { NODE_ARGS } from "../sources.ts";
 import type { Folder } from "./store-files.ts";
@@ -242,6 +243,21 @@ describe("several users of one file", () => {
         );
         expect(a).toEqual(b);
         expect(a!.total).toBe(a!.rows.length);
+      }
+    }
+    await one.close();
+    await other.close();
+  });
+
+  test("an account that another has changed is found as it is now, and nobody can change what is found", async () => {
+    const [one, other] = [await open(), await open()];
+    await one.accounts.insert([client(1)]);
+    for (const isActive of [false, true, true, false]) {
+      await other.accounts.update("client", "mc_1", { isActive });
+      for (const by of [{ id: "mc_1" }, { handle: "dyc_1" }]) {
+        const found = await one.accounts.find("client", by);
+        expect(found).toEqual(client(1, { isActive }));
+        expect(() => ((found!.scopes as unknown[])[0] = "all")).toThrow(TypeError);
       }
     }
     await one.close();

@@ -269,7 +269,7 @@ test("each of several batches at once hears what became of itself, whichever had
   const other = new SqliteDatabase(folder.file);
   other.exec("begin immediate");
   const sending = vi.spyOn(threads[0]!, "postMessage");
-  // Every fifth is there already: no two batches of six have the same outcomes.
+  // Every fifth is there already: no two batches of eight have the same outcomes.
   const writing = numbers(20).map((n) => insertAll(store, [n % 5 === 0 ? 0 : n + 10]));
   expect(sending).toHaveBeenCalledTimes(2);
   await new Promise((resolve) => setTimeout(resolve, 30));
@@ -278,6 +278,33 @@ test("each of several batches at once hears what became of itself, whichever had
   const refused = (await Promise.all(writing)).map(([outcome]) => outcome!.status === "rejected");
   expect(refused).toEqual(numbers(20).map((n) => n % 5 === 0));
   expect(sending.mock.calls.length).toBeGreaterThan(2);
+});
+
+test("while it has a batch the next goes once it is worth a commit, what is left when it has none", async () => {
+  const { store, threads } = await threaded({ crowd: 0 });
+  const other = new SqliteDatabase(folder.file);
+  other.exec("begin immediate");
+  const sending = vi.spyOn(threads[0]!, "postMessage");
+  let next = 0;
+  const writing: Promise<unknown>[] = [];
+  const write = async (count: number): Promise<void> => {
+    writing.push(insertAll(store, numbers(count, next)));
+    next += count;
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  await write(1);
+  expect(sending).toHaveBeenCalledTimes(1);
+  await write(7);
+  expect(sending).toHaveBeenCalledTimes(1);
+  await write(1);
+  expect(sending).toHaveBeenCalledTimes(2);
+  await write(3);
+  expect(sending).toHaveBeenCalledTimes(2);
+  other.exec("commit");
+  other.close();
+  await Promise.all(writing);
+  expect(sending.mock.calls.map(([batch]) => (batch as unknown[]).length)).toEqual([1, 8, 3]);
+  expect(await kept(store)).toEqual(idsOf(numbers(12)));
 });
 
 describe("its death", () => {
