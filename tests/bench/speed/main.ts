@@ -42,6 +42,9 @@ const { values } = parseArgs({
     write: { type: "boolean", default: false },
   },
 });
+if (values.write && values.only !== undefined) {
+  throw new Error("--write renews every table of docs/performance.md: ask for all of it, without --only");
+}
 const RUNS = 3;
 /**
  * Seconds for which everybody is asked before anything is measured. V8 compiles what is called thousands of times, and
