@@ -14,7 +14,7 @@ const INVALID_TOKEN = `${BEARER_CHALLENGE}, error="invalid_token"`;
 const INSUFFICIENT_SCOPE = `${BEARER_CHALLENGE}, error="insufficient_scope"`;
 export const BASIC_CHALLENGE: string = `Basic ${REALM}, charset="UTF-8"`;
 
-const BEARER = /^bearer /i;
+const BEARER = /^bearer +([\w.~+/=-]+) *$/i;
 const BASIC = /^basic +([\w+/=-]+) *$/i;
 
 /**
@@ -44,8 +44,7 @@ export function bearerOf(c: AppContext, missing: string): string {
   exchange.challenge = BEARER_CHALLENGE;
   if (header === undefined) throw new DocyardError("unauthenticated", missing);
   exchange.challenge = INVALID_TOKEN;
-  // What is no token or key of ours is not found, whatever its characters.
-  return BEARER.test(header) ? header.slice("bearer ".length).trim() : "";
+  return BEARER.exec(header)?.[1] ?? "";
 }
 
 export interface ClientCredentials {

@@ -7,7 +7,7 @@ import { DocyardError } from "@docyard/core";
 import { parentPort, workerData } from "node:worker_threads";
 import type { SqliteStoreOptions } from "./sqlite-open.ts";
 import { openSqlite } from "./sqlite-open.ts";
-import type { Batch, Fault, Outcome, Report, SentWrite } from "./sqlite-writer.ts";
+import type { Batch, Fault, Outcome, Report } from "./sqlite-writer.ts";
 import { sqliteWriter } from "./sqlite-writes.ts";
 
 const options = workerData as SqliteStoreOptions;
@@ -33,10 +33,9 @@ port.on("message", (batch: Batch) => {
 });
 report("ready");
 
-async function run([name, args, taken]: SentWrite): Promise<Outcome> {
+async function run([name, args, taken]: Exclude<Batch, "close">[number]): Promise<Outcome> {
   try {
-    const written = await writer.write(name, args, taken);
-    return written.value === undefined && written.steps.length === 0 ? null : written;
+    return await writer.write(name, args, taken);
   } catch (error) {
     return { fault: faultOf(error) };
   }

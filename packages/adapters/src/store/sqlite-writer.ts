@@ -36,17 +36,14 @@ const CROWD = 256;
 const YOUNG_MIB = 4;
 
 /** What the thread is told: writes, or to end. */
-export type Batch = readonly SentWrite[] | "close";
-
-export type SentWrite = readonly [name: WriteName, args: WriteArgs<WriteName>, taken: string];
+export type Batch =
+  | readonly (readonly [name: WriteName, args: WriteArgs<WriteName>, taken: string])[]
+  | "close";
 
 /** What the thread says: that it is there, or what has become of a batch, in its order; of batches likewise. */
 export type Report = "ready" | readonly Outcome[];
 
-/** Null for what is done and has nothing to tell, as an insertion. */
-export type Outcome = WriteResult<WriteName> | null | { readonly fault: Fault };
-
-const NOTHING_TOLD: WriteResult<"insertArtifact"> = { value: undefined, steps: [] };
+export type Outcome = WriteResult<WriteName> | { readonly fault: Fault };
 
 export interface Fault {
   readonly error: unknown;
@@ -242,11 +239,8 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     const enough = sent.length === 0 ? 1 : BATCH_ENOUGH;
     if (sent.length >= SENT_MAX || queue.length < enough) return;
     const batch = queue.splice(0, BATCH_MAX);
-    // Pushed one by one: in an array that could have holes, as one that is mapped, V8 looks for each element by name.
-    const writes: SentWrite[] = [];
-    for (const { name, args, taken } of batch) writes.push([name, args, taken]);
     try {
-      tell(writes);
+      tell(batch.map(({ name, args, taken }) => [name, args, taken] as const));
     } catch {
       on.unsendable(batch);
       goOn();
@@ -255,7 +249,7 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     sent.push(batch);
     worker.ref();
   };
-  /** With what else comes in this turn of the event loop, or until the thread has nothing to do. */
+  /** With what else comes in this turn of the event loop; later where that is too little for a thread that has a batch. */
   const schedule = (): void => {
     if (isScheduled) return;
     isScheduled = true;
@@ -269,10 +263,8 @@ function startThread(start: () => Worker, on: ThreadEvents): WriterThread | null
     const jobs = sent.shift()!;
     if (sent.length === 0) worker.unref();
     for (const [i, outcome] of outcomes.entries()) {
-      const { resolve, reject } = jobs[i]!;
-      if (outcome === null) resolve(NOTHING_TOLD);
-      else if ("fault" in outcome) reject(errorOf(outcome.fault));
-      else resolve(outcome);
+      if ("fault" in outcome) jobs[i]!.reject(errorOf(outcome.fault));
+      else jobs[i]!.resolve(outcome);
     }
     goOn();
     on.rest(jobs.length);
