@@ -10,12 +10,15 @@ import type { Allowance } from "./sql-slices.ts";
 import { Unfinished } from "./sql-slices.ts";
 import type { Sql } from "./sql.ts";
 
-/** Totals remembered; with the longest key, and all rungs, some three megabytes. */
+/** Totals remembered; with the longest key two megabytes, and ten more where all have as many rungs as can be. */
 const TOTALS_MAX = 1_000;
 /** Longest key, in UTF-16 units: a longer query is counted every time. */
 const KEY_MAX = 1_000;
-/** Rungs remembered of one total: of more than that the one goes that the others say most about. */
-const RUNGS_MAX = 32;
+/**
+ * Rungs remembered of one total, and one for so many answers in between: of more than that the one goes that the others
+ * say most about.
+ */
+const RUNGS = { least: 32, most: 256, answersToEach: 1_024 };
 
 /** What is counted: how a question is told from others, and whether a row of the listing is an answer to it. */
 export interface Question {
@@ -108,16 +111,18 @@ export function createTotals(recent: Recent): Totals {
     const steps = recent.since(listing, found.changes);
     if (steps === null) return undefined;
     const { below } = found;
-    let { total, lowest, highest, rungs } = found;
+    let { total, lowest, highest } = found;
+    const moved: Moved[] = [];
     for (const { by, row } of steps) {
       const place = question.placeOf(row);
       // Rows that have not been counted yet will be counted as they are then.
-      if (place >= below || !question.isAnswer(row)) continue;
+      if (place >= below || by === 0 || !question.isAnswer(row)) continue;
       total += by;
       lowest = Math.min(lowest, row.n);
       highest = Math.max(highest, row.n);
-      rungs = rungs.map((rung) => (rung.below > place ? { ...rung, total: rung.total + by } : rung));
+      moved.push({ place, by });
     }
+    const rungs = countedOn(found.rungs, moved);
     return remember(key, { changes: listing.changes, total, lowest, highest, below, rungs });
   };
 
@@ -143,7 +148,7 @@ export function createTotals(recent: Recent): Totals {
       const total = begun.total + more.total;
       const lowest = Math.min(begun.lowest, more.lowest);
       const highest = Math.max(begun.highest, more.highest);
-      const rungs = next === null ? begun.rungs : withRung(begun.rungs, { below: next, total });
+      const rungs = next === null ? begun.rungs : withRung(begun.rungs, { below: next, total }, total);
       const counted = remember(key, { changes, total, lowest, highest, below: next ?? ALL, rungs });
       if (next !== null) throw new Unfinished(found === undefined);
       return counted;
@@ -152,18 +157,37 @@ export function createTotals(recent: Recent): Totals {
     addRung(listing, question, rung) {
       const key = keyOf(listing, question);
       const found = recall(key, listing, question);
-      if (found !== undefined) remember(key, { ...found, rungs: withRung(found.rungs, rung) });
+      if (found !== undefined) remember(key, { ...found, rungs: withRung(found.rungs, rung, found.total) });
     },
   };
 }
 
+/** An answer that has joined the listing or left it. */
+interface Moved {
+  readonly place: number;
+  readonly by: number;
+}
+
+function countedOn(rungs: readonly Rung[], moved: Moved[]): readonly Rung[] {
+  if (rungs.length === 0 || moved.length === 0) return rungs;
+  moved.sort((a, b) => a.place - b.place);
+  let at = 0;
+  let by = 0;
+  return rungs.map(({ below, total }) => {
+    for (; at < moved.length && moved[at]!.place < below; at++) by += moved[at]!.by;
+    return { below, total: total + by };
+  });
+}
+
 /** Those that stand close together say the same: so they come to stand evenly, and closest where somebody asks. */
-function withRung(rungs: readonly Rung[], rung: Rung): Rung[] {
-  const all = [...rungs.filter(({ below }) => below !== rung.below), rung];
-  all.sort((a, b) => a.below - b.below);
-  if (all.length <= RUNGS_MAX) return all;
-  let least = 1;
+function withRung(rungs: readonly Rung[], rung: Rung, answers: number): readonly Rung[] {
+  const place = rungs.findLastIndex(({ below }) => below <= rung.below);
+  const all = rungs.toSpliced(place + 1, 0, rung);
+  if (rungs[place]?.below === rung.below) all.splice(place, 1);
+  const { least, most, answersToEach } = RUNGS;
+  if (all.length <= Math.min(most, Math.max(least, answers / answersToEach))) return all;
+  let closest = 1;
   const gapAt = (i: number): number => all[i + 1]!.total - all[i - 1]!.total;
-  for (let i = 2; i < all.length - 1; i++) if (gapAt(i) < gapAt(least)) least = i;
-  return all.toSpliced(least, 1);
+  for (let i = 2; i < all.length - 1; i++) if (gapAt(i) < gapAt(closest)) closest = i;
+  return all.toSpliced(closest, 1);
 }
